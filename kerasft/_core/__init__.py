@@ -1,0 +1,1 @@
+"""Level 0: registry, argument checks, error types, files, seeds, version guards."""

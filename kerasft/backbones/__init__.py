@@ -1,0 +1,33 @@
+"""Level 2: pretrained backbones, their tokenizers, and the places in them."""
+
+from kerasft.backbones.describe import (
+    build_backbone,
+    describe_backbone,
+    load_tokenizer,
+    save_tokenizer,
+    set_template,
+    template_of,
+)
+from kerasft.backbones.families import FAMILIES, Family, HeadStyle, family_of
+from kerasft.backbones.load import load, presets
+from kerasft.backbones.sites import ROLES, Block, Site, Sites, sites
+
+__all__ = [
+    "FAMILIES",
+    "ROLES",
+    "Block",
+    "Family",
+    "HeadStyle",
+    "Site",
+    "Sites",
+    "build_backbone",
+    "describe_backbone",
+    "family_of",
+    "load",
+    "load_tokenizer",
+    "presets",
+    "save_tokenizer",
+    "set_template",
+    "sites",
+    "template_of",
+]

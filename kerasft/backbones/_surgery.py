@@ -1,0 +1,161 @@
+"""The only file that touches private names of Keras and KerasHub.
+
+It says where the projections and norms of a block lie, reads and mends what a checkpoint's
+configuration asks for and KerasHub's classes fix, and swaps one layer for another.
+"""
+
+from typing import Any
+
+# role -> attribute path inside a block, by the class name of the block.
+_MULTI_HEAD = {
+    "query": "_self_attention_layer._query_dense",
+    "key": "_self_attention_layer._key_dense",
+    "value": "_self_attention_layer._value_dense",
+    "output": "_self_attention_layer._output_dense",
+}
+_FEED_FORWARD = {
+    "up": "_feedforward_intermediate_dense",
+    "down": "_feedforward_output_dense",
+}
+_GATED = _MULTI_HEAD | _FEED_FORWARD | {"gate": "_feedforward_gate_dense"}
+_NORMS = ("_self_attention_layer_norm", "_feedforward_layer_norm")
+_RMS_NORMS = ("_self_attention_layernorm", "_feedforward_layernorm")
+_QK_NORMS = (
+    *_RMS_NORMS,
+    "_self_attention_layer._query_dense_layer_norm",
+    "_self_attention_layer._key_dense_layer_norm",
+)
+LAYOUTS: dict[str, tuple[dict[str, str], tuple[str, ...]]] = {
+    "TransformerEncoder": (_MULTI_HEAD | _FEED_FORWARD, _NORMS),
+    "TransformerDecoder": (_MULTI_HEAD | _FEED_FORWARD, _NORMS),
+    "DisentangledAttentionEncoder": (_MULTI_HEAD | _FEED_FORWARD, _NORMS),
+    "FNetEncoder": (
+        {"up": "_intermediate_dense", "down": "_output_dense"},
+        ("_mixing_layer_norm", "_output_layer_norm"),
+    ),
+    "LlamaTransformerDecoder": (_GATED, _RMS_NORMS),
+    "MistralTransformerDecoder": (_GATED, _RMS_NORMS),
+    "QwenTransformerDecoder": (_GATED, _RMS_NORMS),
+    "Qwen3TransformerDecoder": (_GATED, _QK_NORMS),
+    "GemmaDecoderBlock": (
+        {
+            "query": "attention.query_dense",
+            "key": "attention.key_dense",
+            "value": "attention.value_dense",
+            "output": "attention.output_dense",
+            "gate": "gating_ffw",
+            "up": "gating_ffw_2",
+            "down": "ffw_linear",
+        },
+        ("pre_attention_norm", "post_attention_norm", "pre_ffw_norm", "post_ffw_norm"),
+    ),
+}
+
+
+def resolve(layer: Any, path: str) -> tuple[Any, str]:
+    """Return the owner and the attribute's name that a dotted path below `layer` leads to."""
+    *way, name = path.split(".")
+    for part in way:
+        layer = getattr(layer, part)
+    return layer, name
+
+
+def replace(owner: Any, attribute: str, new: Any) -> Any:
+    """Set `owner.attribute` to the layer `new` and return the layer that was there.
+
+    Keras locks a layer's tracker once the layer is built; it is opened for the exchange, and the
+    old layer is dropped from the list of sublayers, or its weights would be counted twice.
+    """
+    old = getattr(owner, attribute)
+    tracker = owner._tracker
+    locked = tracker.locked
+    tracker.unlock()
+    try:
+        position = next(i for i, layer in enumerate(owner._layers) if layer is old)
+        setattr(owner, attribute, new)
+        owner._layers[:] = [x for x in owner._layers if x is not new and x is not old]
+        owner._layers.insert(position, new)
+    finally:
+        if locked:
+            tracker.lock()
+    return old
+
+
+def blocks_of(backbone: Any) -> list[Any]:
+    """The transformer blocks in order, each once (ALBERT's groups hold lists of them)."""
+    flat = []
+    for layer in backbone.transformer_layers:
+        flat.extend(layer if isinstance(layer, (list, tuple)) else [layer])
+    return flat
+
+
+# --- what the checkpoint's configuration asks for and KerasHub's classes fix --------------------
+
+ACTIVATIONS = {
+    "gelu": "gelu",
+    "gelu_new": "gelu_tanh",
+    "gelu_pytorch_tanh": "gelu_tanh",
+    "gelu_fast": "gelu_tanh",
+    "relu": "relu",
+    "silu": "silu",
+    "swish": "silu",
+    "gelu_tanh": "gelu_tanh",
+}
+
+
+def _gelu_tanh(x):
+    import keras
+
+    return keras.activations.gelu(x, approximate=True)
+
+
+def _activation(name: str):
+    import keras
+
+    return _gelu_tanh if name == "gelu_tanh" else keras.activations.get(name)
+
+
+def read_fixes(backbone: Any) -> dict[str, Any]:
+    """Read the activation and the norms' epsilon that the blocks really use.
+
+    KerasHub's `get_config` knows neither, so they would be lost when a model is rebuilt.
+    """
+    block = blocks_of(backbone)[0]
+    roles, norms = LAYOUTS[type(block).__name__]
+    found: dict[str, Any] = {}
+    if "gate" not in roles:
+        owner, name = resolve(block, roles["up"])
+        found["activation"] = _name_of(getattr(owner, name).activation)
+        owner, name = resolve(block, norms[0])
+        found["layer_norm_epsilon"] = float(getattr(owner, name).epsilon)
+    return found
+
+
+def _name_of(activation: Any) -> str:
+    name = getattr(activation, "__name__", str(activation))
+    return "gelu_tanh" if name in ("gelu_approximate", "_gelu_tanh", "gelu_tanh") else name
+
+
+def apply_fixes(backbone: Any, fixes: dict[str, Any]) -> None:
+    """Set the activation and the norms' epsilon in every block (see `read_fixes`)."""
+    activation, epsilon = fixes.get("activation"), fixes.get("layer_norm_epsilon")
+    now = read_fixes(backbone)
+    for block in blocks_of(backbone):
+        roles, norms = LAYOUTS[type(block).__name__]
+        if activation and now.get("activation") not in (None, activation):
+            owner, name = resolve(block, roles["up"])
+            getattr(owner, name).activation = _activation(activation)
+        if epsilon is not None and now.get("layer_norm_epsilon") not in (None, epsilon):
+            for path in norms:
+                owner, name = resolve(block, path)
+                getattr(owner, name).epsilon = epsilon
+    if epsilon is not None and now.get("layer_norm_epsilon") not in (None, epsilon):
+        for layer in backbone.layers:
+            if "norm" in layer.name and hasattr(layer, "epsilon"):
+                layer.epsilon = epsilon
+
+
+def in_graph(tokenizer: Any) -> Any:
+    """Make a KerasHub tokenizer use its TensorFlow code only, the code that gets exported."""
+    tokenizer._allow_python_workflow = False
+    return tokenizer

@@ -1,0 +1,137 @@
+"""The one table of backbone families: a new family is one row.
+
+A row names the KerasHub classes, the model types of Hugging Face that KerasHub (or a converter
+of ours) turns into them, and what a classification head of that family looks like.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from kerasft._core.errors import InputError
+
+
+@dataclass(frozen=True)
+class HeadStyle:
+    """What Transformers' `...ForSequenceClassification` of a family puts on the backbone.
+
+    Args:
+        pooling: the vector that is read: `cls` or `last`.
+        pooler: the backbone itself holds a trained dense layer on [CLS] (`pooled_output`).
+        hidden: activation of a dense layer of the head's own before the logits, or None.
+        bias: whether the logits have a bias.
+        hidden_key, logits_key: names of the two layers in a Hugging Face checkpoint.
+    """
+
+    pooling: str = "cls"
+    pooler: bool = False
+    hidden: str | None = None
+    bias: bool = True
+    hidden_key: str = ""
+    logits_key: str = "classifier"
+
+
+_POOLED = HeadStyle(pooler=True)
+_ROBERTA = HeadStyle(
+    hidden="tanh", hidden_key="classifier.dense", logits_key="classifier.out_proj"
+)
+_ELECTRA = HeadStyle(
+    hidden="gelu", hidden_key="classifier.dense", logits_key="classifier.out_proj"
+)
+_DISTIL = HeadStyle(hidden="relu", hidden_key="pre_classifier")
+_DEBERTA = HeadStyle(hidden="gelu", hidden_key="pooler.dense")
+_SCORE = HeadStyle(pooling="last", bias=False, logits_key="score")
+
+
+@dataclass(frozen=True)
+class Family:
+    """One row.
+
+    Args:
+        name: the family's name.
+        backbone, tokenizer: class names in `keras_hub.models`.
+        kind: `encoder` or `decoder`.
+        head: the family's classification head.
+        model_types: values of `model_type` in a Hugging Face config.json.
+        maskable: whether padding is masked; FNet has no mask, so its texts are padded to a
+            fixed length, because padding moves its answers.
+        packable: whether several texts can share a row with attention kept apart.
+        shares_blocks: one block is run many times (ALBERT), so no method can treat blocks apart.
+        config: arguments of the backbone's constructor that its `get_config` forgets.
+    """
+
+    name: str
+    backbone: str
+    tokenizer: str
+    kind: str
+    head: HeadStyle
+    model_types: tuple[str, ...] = ()
+    maskable: bool = True
+    packable: bool = True
+    shares_blocks: bool = False
+    config: tuple[str, ...] = ()
+
+
+def _encoder(name, backbone, tokenizer, head, *model_types, **flags):
+    return Family(name, backbone, tokenizer, "encoder", head, model_types, **flags)
+
+
+def _decoder(name, backbone, tokenizer, *model_types, **flags):
+    return Family(name, backbone, tokenizer, "decoder", _SCORE, model_types, **flags)
+
+
+FAMILIES = (
+    _encoder("bert", "BertBackbone", "BertTokenizer", _POOLED, "bert"),
+    _encoder("roberta", "RobertaBackbone", "RobertaTokenizer", _ROBERTA, "roberta"),
+    _encoder(
+        "xlm_roberta", "XLMRobertaBackbone", "XLMRobertaTokenizer", _ROBERTA, "xlm-roberta"
+    ),
+    _encoder("distil_bert", "DistilBertBackbone", "DistilBertTokenizer", _DISTIL, "distilbert"),
+    _encoder(
+        "albert", "AlbertBackbone", "AlbertTokenizer", _POOLED, "albert", shares_blocks=True
+    ),
+    _encoder(
+        "deberta_v3",
+        "DebertaV3Backbone",
+        "DebertaV3Tokenizer",
+        _DEBERTA,
+        "deberta-v2",
+        packable=False,
+    ),
+    _encoder("electra", "ElectraBackbone", "ElectraTokenizer", _ELECTRA, "electra"),
+    _encoder(
+        "f_net", "FNetBackbone", "FNetTokenizer", _POOLED, maskable=False, packable=False
+    ),
+    _decoder("gpt2", "GPT2Backbone", "GPT2Tokenizer", "gpt2"),
+    _decoder("opt", "OPTBackbone", "OPTTokenizer"),
+    _decoder("llama", "LlamaBackbone", "LlamaTokenizer"),
+    _decoder(
+        "llama3", "Llama3Backbone", "Llama3Tokenizer", "llama", config=("tie_word_embeddings",)
+    ),
+    _decoder("mistral", "MistralBackbone", "MistralTokenizer", "mistral"),
+    _decoder("qwen", "QwenBackbone", "QwenTokenizer", "qwen2"),
+    _decoder("qwen3", "Qwen3Backbone", "Qwen3Tokenizer", "qwen3"),
+    _decoder("gemma", "GemmaBackbone", "GemmaTokenizer", "gemma", "gemma2"),
+)
+
+
+def family_of(backbone: Any) -> Family:
+    """Return the family of a backbone (or of its class name); `InputError` if there is none."""
+    name = backbone if isinstance(backbone, str) else type(backbone).__name__
+    for family in FAMILIES:
+        if family.backbone == name:
+            return family
+    known = ", ".join(f.backbone for f in FAMILIES)
+    raise InputError(f"kerasft works on these backbones: {known}. Received: {name}.")
+
+
+def family_of_model_type(model_type: str) -> Family:
+    """Return the family of a Hugging Face `model_type`; `InputError` if there is none."""
+    for family in FAMILIES:
+        if model_type in family.model_types:
+            return family
+    known = ", ".join(sorted(t for f in FAMILIES for t in f.model_types))
+    raise InputError(
+        "A Hugging Face checkpoint folder must be of one of these model types: "
+        f"{known}. Received: model_type={model_type!r}. "
+        "FNet and OPT are loaded from KerasHub presets."
+    )

@@ -1,0 +1,92 @@
+"""Names for the places in a backbone: blocks, projections, norms, embeddings."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from kerasft._core.checks import one_of
+from kerasft._core.errors import InputError
+from kerasft.backbones import _surgery
+from kerasft.backbones.families import Family, family_of
+
+ROLES = ("query", "key", "value", "output", "gate", "up", "down")
+
+
+@dataclass(frozen=True)
+class Site:
+    """One projection of one block, e.g. `blocks.0.query`."""
+
+    path: str
+    block: int
+    role: str
+    owner: Any
+    attribute: str
+
+    @property
+    def layer(self) -> Any:
+        """The layer that sits there now."""
+        return getattr(self.owner, self.attribute)
+
+    def put(self, layer: Any) -> Any:
+        """Put another layer there and return the old one."""
+        return _surgery.replace(self.owner, self.attribute, layer)
+
+
+@dataclass(frozen=True)
+class Block:
+    """One transformer block: its layer, projections by role, and norms."""
+
+    index: int
+    layer: Any
+    projections: dict[str, Site]
+    norms: tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class Sites:
+    """The places of a backbone and what its family can do."""
+
+    family: Family
+    blocks: tuple[Block, ...]
+
+    def targets(self, roles: tuple[str, ...]) -> Iterator[Site]:
+        """The projections of the given roles, block by block; `InputError` for a role not there."""
+        known = [r for r in ROLES if r in self.blocks[0].projections]
+        for role in roles:
+            if role not in known:
+                one_of("targets", role, known)
+        for block in self.blocks:
+            yield from (block.projections[role] for role in roles)
+
+    def need_separate_blocks(self, what: str) -> None:
+        """Raise `InputError` where one block is run many times and cannot be treated by number."""
+        if self.family.shares_blocks:
+            raise InputError(
+                f"{what} needs blocks with weights of their own, but {self.family.backbone} runs "
+                "one block many times. Use `full`, `lora`, or `freeze` without numbers."
+            )
+
+
+def sites(backbone: Any) -> Sites:
+    """Name the blocks, projections and norms of a KerasHub backbone.
+
+    Args:
+        backbone: a KerasHub backbone of a family in `families.FAMILIES`.
+
+    Returns:
+        `Sites`; `sites(b).blocks[0].projections["query"].layer` is the first query projection.
+
+    Raises:
+        InputError: if kerasft does not know the backbone.
+    """
+    blocks = []
+    for index, layer in enumerate(_surgery.blocks_of(backbone)):
+        roles, norms = _surgery.LAYOUTS[type(layer).__name__]
+        found = {
+            role: Site(f"blocks.{index}.{role}", index, role, *_surgery.resolve(layer, path))
+            for role, path in roles.items()
+        }
+        owners = (_surgery.resolve(layer, path) for path in norms)
+        present = tuple(getattr(o, n) for o, n in owners if hasattr(o, n))
+        blocks.append(Block(index, layer, found, present))
+    return Sites(family_of(backbone), tuple(blocks))

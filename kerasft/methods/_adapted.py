@@ -1,0 +1,57 @@
+"""One layer around a backbone and its method, so that both survive every way of saving."""
+
+from typing import Any
+
+from kerasft._core import stack
+from kerasft.backbones import build_backbone, describe_backbone
+from kerasft.methods import registry
+
+stack.ensure()
+import keras  # noqa: E402  (after the backend is chosen)
+
+
+@keras.saving.register_keras_serializable("kerasft")
+class Adapted(keras.layers.Layer):
+    """A backbone to which a method has been applied.
+
+    Keras rebuilds a saved model from configurations. KerasHub's hold the pristine backbone only,
+    so a wrapped layer inside would be lost; this layer's configuration is (description of the
+    pristine backbone, method), and building it applies the method again.
+
+    Args:
+        backbone: a description (`describe_backbone`) from which the backbone is built.
+        method: the method's configuration (`registry.config`).
+        built: the backbone itself, if it is there already and the method has not been applied.
+    """
+
+    def __init__(self, backbone: dict, method: dict, built: Any = None, **options: Any):
+        super().__init__(**options)
+        self.description, self.method_config = dict(backbone), dict(method)
+        pristine = built if built is not None else build_backbone(backbone)
+        self.backbone = registry.build(method).apply(pristine)
+
+    def call(self, inputs, training=None):
+        """Run the backbone."""
+        return self.backbone(inputs, training=training)
+
+    def get_config(self):
+        """Description of the backbone, and the method."""
+        own = {"backbone": self.description, "method": self.method_config}
+        return {**super().get_config(), **own}
+
+
+def adapt(backbone: Any, method: Any = "full") -> Adapted:
+    """Apply a method to a KerasHub backbone, in place, and wrap it.
+
+    Args:
+        backbone: a KerasHub backbone as it was loaded.
+        method: a method, its name, or a mapping with `name`.
+
+    Returns:
+        `Adapted`, a layer that takes the backbone's inputs and gives its outputs.
+
+    Raises:
+        InputError: if the backbone's family cannot carry the method.
+    """
+    config = registry.config(registry.build(method))
+    return Adapted(describe_backbone(backbone), config, built=backbone, name="backbone")

@@ -1,0 +1,25 @@
+"""Which variables move: set and read, variable by variable."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+
+def set_trainable(layer: Any, wanted: Callable[[Any], bool]) -> None:
+    """Let exactly the wanted variables of a layer move.
+
+    Set on variables, not on layers: a layer's flag would also stop the adapter wrapped around it.
+    """
+    for variable in layer.variables:
+        if not is_random_state(variable):
+            variable.trainable = bool(wanted(variable))
+
+
+def freeze_all_but(layer: Any, parts: Iterable[Any]) -> None:
+    """Freeze a layer's variables except those of the given sublayers."""
+    kept = {id(v) for part in parts for v in part.variables}
+    set_trainable(layer, lambda variable: id(variable) in kept)
+
+
+def is_random_state(variable: Any) -> bool:
+    """Whether a variable is the state of a random generator, which is never trained."""
+    return variable.path.endswith("seed_generator_state")
