@@ -48,13 +48,13 @@ def timed(call: Callable[[], Any]) -> tuple[Any, float]:
     return result, time.perf_counter() - start
 
 
-def in_turns(rounds: int, **calls: Callable[[int], Any]) -> dict[str, list]:
-    """Call A B A B ..., `rounds` times each, so that a slow minute of the machine meets both.
+def in_turns(rounds: Sequence[int], **calls: Callable[[int], Any]) -> dict[str, list]:
+    """Call A B A B ..., once a round each, so that a slow minute of the machine meets both.
 
-    Returns: for each name the results in order; each call gets the number of its round.
+    Returns: for each name the results in order; each call gets the round, such as its seed.
     """
     results: dict[str, list] = {name: [] for name in calls}
-    for number in range(rounds):
+    for number in rounds:
         for name, call in calls.items():
             results[name].append(call(number))
     return results

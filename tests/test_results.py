@@ -92,5 +92,5 @@ def test_record_writes_a_run_that_the_page_reads(tmp_path):
 def test_in_turns_alternates():
     seen = []
     calls = {name: lambda n, name=name: seen.append(f"{name}{n}") for name in "ab"}
-    harness.in_turns(2, **calls)
-    assert seen == ["a0", "b0", "a1", "b1"]
+    harness.in_turns([3, 5], **calls)
+    assert seen == ["a3", "b3", "a5", "b5"]
