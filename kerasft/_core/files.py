@@ -93,6 +93,19 @@ def inside(folder: str | os.PathLike, name: str) -> str:
     return join(folder, normal)
 
 
+def names(folder: str | os.PathLike) -> list[str]:
+    """Names in a folder, sorted; none if it is not there."""
+    if is_remote(folder):
+        found = gfile().listdir(os.fspath(folder)) if exists(folder) else []
+        return sorted(name.rstrip("/") for name in found)
+    return sorted(os.listdir(folder)) if Path(folder).is_dir() else []
+
+
+def remove(path: str | os.PathLike) -> None:
+    """Remove a file."""
+    gfile().remove(os.fspath(path)) if is_remote(path) else Path(path).unlink()
+
+
 @contextlib.contextmanager
 def new_folder(path: str | os.PathLike) -> Iterator[Path]:
     """Give a local folder to fill; it becomes `path` at the end, or vanishes on an error.

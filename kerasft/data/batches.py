@@ -1,0 +1,122 @@
+"""Which rows go together: shuffled, in groups of like length, the same for one seed and epoch."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from kerasft.data.encoded import Encoded
+
+# Rows of so many batches are shuffled together before they are sorted by length, so that a batch
+# holds texts of like length and the order over an epoch stays a real shuffle.
+GROUP = 50
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The batches of every epoch, from seed and epoch alone.
+
+    Args:
+        lengths: ids in each row, int [rows].
+        batch_size: rows in a batch; the last batch of an epoch may be smaller.
+        seed: seed of the shuffle.
+        shuffle: False keeps the rows in order (evaluation); then nothing is grouped either.
+    """
+
+    lengths: np.ndarray
+    batch_size: int
+    seed: int = 0
+    shuffle: bool = True
+
+    @property
+    def steps(self) -> int:
+        """Batches in an epoch."""
+        return -(-len(self.lengths) // self.batch_size)
+
+    def epoch(self, number: int) -> list[np.ndarray]:
+        """Row indices of each batch of an epoch, counted from 0."""
+        size, rows = self.batch_size, np.arange(len(self.lengths))
+        if not self.shuffle:
+            return [rows[i : i + size] for i in range(0, len(rows), size)]
+        random = np.random.default_rng([self.seed, number])
+        rows = random.permutation(rows)
+        batches = []
+        for start in range(0, len(rows), size * GROUP):
+            group = rows[start : start + size * GROUP]
+            group = group[np.argsort(-self.lengths[group], kind="stable")]
+            batches += [group[i : i + size] for i in range(0, len(group), size)]
+        # The one short batch stays last, so that every other step has the full batch size.
+        full = [b for b in batches if len(b) == size]
+        short = [b for b in batches if len(b) < size]
+        return [full[i] for i in random.permutation(len(full))] + short
+
+    def padding(self) -> float:
+        """Share of the positions of epoch 0 that are padding."""
+        widths = [(len(b), self.lengths[b].max()) for b in self.epoch(0)]
+        positions = sum(rows * width for rows, width in widths)
+        return 1.0 - float(self.lengths.sum()) / max(int(positions), 1)
+
+
+@dataclass
+class Position:
+    """Where training stands: the next batch of an epoch. A resumed run starts in mid-epoch."""
+
+    epoch: int = 0
+    step: int = 0
+
+
+@dataclass(frozen=True)
+class Feed:
+    """Batches as a `tf.data.Dataset`, from a position on.
+
+    Args:
+        rows: the encoded rows.
+        plan: which rows go together.
+        inputs: names of the features that the model takes.
+        length: a fixed width for every batch, or None for the longest row of each.
+        position: moved by whoever trains; the dataset begins there whenever it is iterated.
+    """
+
+    rows: Encoded
+    plan: Plan
+    inputs: tuple[str, ...]
+    length: int | None = None
+    position: Position = field(default_factory=Position)
+
+    def __iter__(self) -> Iterator[tuple[dict[str, np.ndarray], np.ndarray]]:
+        for rows in self.plan.epoch(self.position.epoch)[self.position.step :]:
+            features = self.rows.batch(rows, self.length)
+            yield {name: features[name] for name in self.inputs}, self.rows.targets[rows]
+
+    def dataset(self) -> Any:
+        """A dataset of (features, targets) that is prefetched while the model runs."""
+        import tensorflow as tf
+
+        targets = self.rows.targets
+        signature = (
+            {n: tf.TensorSpec((None, self.length), tf.int32) for n in self.inputs},
+            tf.TensorSpec((None, *targets.shape[1:]), targets.dtype),
+        )
+        made = tf.data.Dataset.from_generator(lambda: iter(self), output_signature=signature)
+        if self.position.step == 0:
+            made = made.apply(tf.data.experimental.assert_cardinality(self.plan.steps))
+        return made.prefetch(2)
+
+
+def encoder(task: Any, tokenizer: Any) -> Callable[[dict[str, list]], dict[str, np.ndarray]]:
+    """A task's `encode` as one compiled function from lists of texts to arrays.
+
+    Training, prediction and the exported model run this same graph.
+    """
+    import tensorflow as tf
+
+    @tf.function(input_signature=[{name: tf.TensorSpec([None], tf.string) for name in task.texts}])
+    def graph(fields):
+        return task.encode(tokenizer, fields)
+
+    def encode(fields: dict[str, list]) -> dict[str, np.ndarray]:
+        texts = {name: tf.constant(list(fields[name]), tf.string) for name in task.texts}
+        return {name: value.numpy() for name, value in graph(texts).items()}
+
+    return encode

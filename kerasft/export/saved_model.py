@@ -1,0 +1,145 @@
+"""A pipeline as a SavedModel `NAME/VERSION/` with signatures on strings and on ids."""
+
+import os
+from typing import Any
+
+import numpy as np
+
+from kerasft._core import files, stack
+from kerasft._core.checks import whole
+from kerasft._core.errors import InputError, KerasftError
+from kerasft.export.gate import check_saved_model
+
+TOLERANCE = 1e-5
+# Strings that have broken tokenizers: none, blank, accents, Chinese, emoji, control and long text.
+_PROBES = (
+    "free prize!!! click here",
+    "Meeting moved to 3 pm, see you there.",
+    "",
+    "   ",
+    "caf\u00e9 na\u00efve \u00c5ngstr\u00f6m",
+    "\u8fd9\u4e2a\u4ea7\u54c1\u5f88\u597d\uff0c\u63a8\u8350\u8d2d\u4e70\u3002",
+    "\U0001f600 emoji \u200d and \u0000 control",
+    "word " * 400,
+)
+
+
+def export_saved_model(pipe: Any, folder: str, version: int | None = None) -> str:
+    """Write `folder/version/`, load it again, and compare its answers with the model's.
+
+    The signatures: `serving_default` from strings (`text`, for pairs also `text_pair`) to the
+    task's answers, and `token_ids` from the backbone's inputs (int32, `padding_mask` bool) to
+    `logits`. Weights are stored once. The version appears whole or not at all.
+
+    Args:
+        pipe: a pipeline.
+        folder: `saved_models/NAME`.
+        version: a whole number from 1; one more than the highest there is when None.
+
+    Returns:
+        The path of the version.
+
+    Raises:
+        InputError: if the version exists.
+        KerasftError: if the written model does not answer as the pipeline does.
+    """
+    there = [int(name) for name in files.names(folder) if name.isdigit()]
+    version = max(there, default=0) + 1 if version is None else whole("version", version, 1)
+    if version in there:
+        raise InputError(
+            f"{files.join(folder, str(version))} exists, and a version is never overwritten. "
+            f"The next free one is {max(there) + 1}."
+        )
+    target = files.join(folder, str(version))
+    with files.new_folder(target) as local:
+        write_saved_model(pipe, str(local))
+        check_saved_model(str(local), _bytes_of(pipe))
+        compare(pipe, str(local))
+        _write_extras(pipe, str(local))
+    return target
+
+
+def write_saved_model(pipe: Any, folder: str) -> None:
+    """Write the SavedModel itself."""
+    import tensorflow as tf
+
+    module = tf.Module()
+    # The variables by themselves: tracking the Keras model too would store every weight twice.
+    module.weights = [v.value for v in pipe.model.variables]
+    module.tokenizer = pipe.tokenizer
+    names, task = pipe.inputs, pipe.task
+
+    def answer(features):
+        # The padding mask is made by `encode` and always whole, so a family without a mask
+        # (FNet) is padded to its fixed length here, as in training.
+        length = pipe.fixed_length
+        if length is not None:
+            width = tf.shape(features["token_ids"])[1]
+            features = {n: tf.pad(features[n], [[0, 0], [0, length - width]]) for n in names}
+        logits = pipe.model({n: features[n] for n in names}, training=False)
+        return logits
+
+    texts = [tf.TensorSpec([None], tf.string, name=name) for name in task.texts]
+
+    @tf.function(input_signature=texts)
+    def serving_default(*values):
+        fields = dict(zip(task.texts, values, strict=True))
+        return task.decode(answer(task.encode(pipe.tokenizer, fields)))
+
+    kinds = {"padding_mask": tf.bool}
+    ids = [tf.TensorSpec([None, None], kinds.get(n, tf.int32), name=n) for n in names]
+
+    @tf.function(input_signature=ids)
+    def token_ids(*values):
+        features = {n: tf.cast(v, tf.int32) for n, v in zip(names, values, strict=True)}
+        return {"logits": pipe.model(features, training=False)}
+
+    signatures = {"serving_default": serving_default, "token_ids": token_ids}
+    tf.saved_model.save(module, folder, signatures=signatures)
+
+
+def compare(pipe: Any, folder: str) -> float:
+    """Load a SavedModel and compare it with the pipeline on odd strings, alone and in a batch.
+
+    Returns:
+        The largest difference of a number.
+
+    Raises:
+        KerasftError: if a number differs by more than 1e-5 of the largest, or a string differs.
+    """
+    import tensorflow as tf
+
+    loaded = tf.saved_model.load(folder)
+    serve, names = loaded.signatures["serving_default"], pipe.task.texts
+    fields = {name: list(_PROBES[i:] + _PROBES[:i]) for i, name in enumerate(names)}
+    expected = pipe.task.decode(pipe.logits(fields))
+    got = serve(**{name: tf.constant(values) for name, values in fields.items()})
+    worst = 0.0
+    for name, value in expected.items():
+        want, have = np.asarray(value), np.asarray(got[name])
+        if want.dtype.kind in "OSU":
+            same = want.shape == have.shape and bool((want == have).all())
+            worst = max(worst, 0.0 if same else np.inf)
+        else:
+            worst = max(worst, float(np.abs(want - have).max() / max(1.0, np.abs(want).max())))
+    if not worst <= _tolerance(pipe):
+        raise KerasftError(
+            f"The exported model does not answer as the trained one: it differs by {worst:.2g}, "
+            f"more than {_tolerance(pipe):.0e}. Nothing was left behind."
+        )
+    return worst
+
+
+def _tolerance(pipe: Any) -> float:
+    """1e-5 in float32; in 16 bits the sums' order alone moves the last of 8 bits."""
+    return TOLERANCE if pipe.adapted.description["config"]["dtype"] == "float32" else 5e-2
+
+
+def _bytes_of(pipe: Any) -> int:
+    return sum(int(np.prod(v.shape)) * np.dtype("float32").itemsize for v in pipe.model.variables)
+
+
+def _write_extras(pipe: Any, folder: str) -> None:
+    extra = os.path.join(folder, "assets.extra")
+    files.write_json(os.path.join(extra, "labels.json"), list(getattr(pipe.task, "labels", ())))
+    files.write_json(os.path.join(extra, "versions.json"), stack.versions())

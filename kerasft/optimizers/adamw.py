@@ -1,0 +1,43 @@
+"""AdamW as it is used for fine-tuning."""
+
+from typing import Any
+
+from kerasft._core import stack
+
+stack.ensure()
+import keras  # noqa: E402  (after the backend is chosen)
+
+_NO_DECAY = ("bias", "beta", "gamma", "scale")
+
+
+def adamw(
+    learning_rate: Any, model: Any, *, weight_decay: float = 0.01, clip_norm: float | None = 1.0
+) -> Any:
+    """AdamW without decay on biases and norms, with the gradient's global norm clipped.
+
+        w <- w - rate * (m / (sqrt(v) + eps) + decay * w),   decay = 0 on biases and norms
+
+    Args:
+        learning_rate: a number or a schedule.
+        model: the model whose variables are told apart.
+        weight_decay: decay per unit of learning rate.
+        clip_norm: the largest global norm of the gradients; None to leave them.
+
+    Returns:
+        keras.optimizers.AdamW, to be given to `compile`.
+
+    Example:
+        >>> model.compile(optimizer=adamw(2e-5, model), loss=task.loss())
+
+    Reference: Loshchilov and Hutter 2019, https://arxiv.org/abs/1711.05101
+    """
+    optimizer = keras.optimizers.AdamW(
+        learning_rate=learning_rate,
+        weight_decay=weight_decay,
+        epsilon=1e-8,
+        global_clipnorm=clip_norm,
+    )
+    plain = [v for v in model.variables if v.path.rsplit("/", 1)[-1] in _NO_DECAY]
+    if plain and weight_decay:
+        optimizer.exclude_from_weight_decay(var_list=plain)
+    return optimizer

@@ -1,0 +1,357 @@
+"""The pipeline: text in, answers out; save, load, evaluate, export."""
+
+import dataclasses
+import os
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+
+from kerasft._core import files, stack, weights
+from kerasft._core.errors import InputError
+from kerasft.backbones import (
+    build_backbone,
+    load_tokenizer,
+    save_tokenizer,
+    sites,
+)
+from kerasft.data import encode_rows, encoder, open_source
+from kerasft.evaluation import Collector, Report
+from kerasft.methods import Adapted, adapt
+from kerasft.methods import registry as methods
+from kerasft.tasks import registry as tasks
+
+FORMAT = 1
+_CHUNK = 1024
+
+
+class Pipeline:
+    """A trained model with its tokenizer and task.
+
+    Args:
+        model: the functional `keras.Model` of `task.build`.
+        tokenizer: the backbone's KerasHub tokenizer.
+        task: the task, with its labels.
+        info: facts that go with the model (recipe, scores), as JSON types.
+
+    Example:
+        >>> pipe = kerasft.load("runs/spam")
+        >>> pipe.predict(["free prize!!!"])[0]["label"]
+        'spam'
+    """
+
+    def __init__(self, model: Any, tokenizer: Any, task: Any, info: dict | None = None):
+        self.model, self.tokenizer, self.task = model, tokenizer, task
+        self.info = dict(info or {})
+        self.batch_size = 32
+        self._encode = None
+
+    # --- parts ----------------------------------------------------------------------------------
+
+    @property
+    def adapted(self) -> Adapted:
+        """The layer that holds the backbone and its method."""
+        return next(layer for layer in self.model.layers if isinstance(layer, Adapted))
+
+    @property
+    def backbone(self) -> Any:
+        """The KerasHub backbone."""
+        return self.adapted.backbone
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Names of the model's inputs."""
+        return tuple(i.name.split(":")[0] for i in self.model.inputs)
+
+    @property
+    def fixed_length(self) -> int | None:
+        """The width of every batch where padding moves answers (FNet), else None."""
+        return None if sites(self.backbone).family.maskable else self.task.max_length
+
+    def encode(self, fields: dict[str, list]) -> dict[str, np.ndarray]:
+        """Texts to padded ids, by the same compiled graph that is exported."""
+        if self._encode is None:
+            self._encode = encoder(self.task, self.tokenizer)
+        return self._encode(fields)
+
+    # --- answers --------------------------------------------------------------------------------
+
+    def logits(self, fields: dict[str, list]) -> np.ndarray:
+        """The model's raw outputs for lists of texts, float32 [rows, outputs], in order.
+
+        Rows are computed in batches of like length, so that little of the work is padding.
+        """
+        encoded = encode_rows([fields], self.encode)
+        order = np.argsort(-encoded.lengths, kind="stable")
+        out: np.ndarray | None = None
+        for start in range(0, len(order), self.batch_size):
+            rows = order[start : start + self.batch_size]
+            features = encoded.batch(rows, self.fixed_length)
+            batch = np.asarray(self._forward({n: features[n] for n in self.inputs}))
+            out = np.zeros((len(order), *batch.shape[1:]), np.float32) if out is None else out
+            out[rows] = batch
+        return np.zeros((0, self.task.outputs), np.float32) if out is None else out
+
+    def _forward(self, features: dict[str, np.ndarray]) -> Any:
+        import tensorflow as tf
+
+        if "_compiled" not in self.__dict__:
+            signature = {n: tf.TensorSpec((None, None), tf.int32) for n in self.inputs}
+            self._compiled = tf.function(
+                lambda x: self.model(x, training=False), input_signature=[signature]
+            )
+        return self._compiled(features)
+
+    def predict(self, texts: Iterable[Any]) -> list[dict[str, Any]]:
+        """Answer texts.
+
+        Args:
+            texts: strings; for pairs, (text, text_pair) tuples or mappings with both.
+
+        Returns:
+            One mapping a text, with the names of the exported model's outputs.
+
+        Raises:
+            InputError: if `texts` is one string, or an item is not of the task's form.
+
+        Example:
+            >>> pipe.predict(["free prize!!!"])
+            [{'label': 'spam', 'probabilities': [0.01, 0.99], 'logits': [-2.1, 2.3]}]
+        """
+        rows = self._rows(texts)
+        answers: list[dict[str, Any]] = []
+        for start in range(0, len(rows), _CHUNK):
+            part = rows[start : start + _CHUNK]
+            answers += self._answers({n: [r[n] for r in part] for n in self.task.texts})
+        return answers
+
+    def predict_rows(self, data: Any, columns: dict[str, str] | None = None) -> Iterator[dict]:
+        """Answer the rows of a file or other source, one mapping a row, in order."""
+        fields = dict.fromkeys(self.task.texts, "text")
+        for chunk in open_source(data, fields, self._columns(columns)).chunks(_CHUNK):
+            yield from self._answers(chunk)
+
+    def _answers(self, fields: dict[str, list]) -> list[dict[str, Any]]:
+        decoded = self.task.decode(self.logits(fields))
+        arrays = {name: np.asarray(value) for name, value in decoded.items()}
+        return [
+            {name: _plain(value[row]) for name, value in arrays.items()}
+            for row in range(len(fields[self.task.texts[0]]))
+        ]
+
+    def _rows(self, texts: Iterable[Any]) -> list[dict[str, str]]:
+        names = self.task.texts
+        form = "a string" if len(names) == 1 else "(text, text_pair)"
+        if isinstance(texts, (str, bytes, dict)):
+            raise InputError(f"`predict` takes a list, each item {form}. Received: {texts!r}.")
+        rows = []
+        for item in texts:
+            if isinstance(item, dict):
+                row = {name: item.get(name) for name in names}
+            elif len(names) == 1:
+                row = {names[0]: item}
+            else:
+                pair = item if isinstance(item, (tuple, list)) and len(item) == 2 else (None, None)
+                row = dict(zip(names, pair, strict=True))
+            if not all(isinstance(value, str) for value in row.values()):
+                raise InputError(f"Each item of `predict` is {form}. Received: {item!r}.")
+            rows.append(row)
+        return rows
+
+    # --- scores ---------------------------------------------------------------------------------
+
+    def evaluate(
+        self, data: Any, columns: dict[str, str] | None = None, split: str = "data", **extra: Any
+    ) -> Report:
+        """Score the model on labelled rows.
+
+        Args:
+            data: a path or any other source of rows, with the task's fields.
+            columns: field -> column where they differ; those of the training data by default.
+            split: a name for the rows, for the report.
+            extra: further fields of the report (`before`, `history`, `fit_seconds`).
+
+        Returns:
+            `kerasft.evaluation.Report`: `.metrics`, `.print()`, `.save(dir)`.
+
+        Raises:
+            InputError: if the data cannot be read, or holds a label that the model does not know.
+        """
+        source = self.source(data, columns)
+        collector = Collector(self.task)
+        for fields in source.chunks(_CHUNK):
+            collector.add(fields, self.task.targets(fields), self.logits(fields))
+        return collector.report(split=split, **extra)
+
+    def source(self, data: Any, columns: dict[str, str] | None = None) -> Any:
+        """Open labelled rows for this task, and check that every label is known."""
+        from kerasft.data import check_labels
+
+        source = open_source(data, self.task.fields(), self._columns(columns))
+        if getattr(self.task, "labels", ()):
+            check_labels(source, self.task.labels)
+        return source
+
+    def _columns(self, columns: dict[str, str] | None) -> dict[str, str]:
+        known = self.info.get("columns", {}) if columns is None else columns
+        return {k: v for k, v in known.items() if k in self.task.fields()}
+
+    # --- save and load --------------------------------------------------------------------------
+
+    def save(self, folder: str | os.PathLike) -> str:
+        """Write the pipeline into a new folder: JSON, safetensors and vocabulary files only.
+
+        Raises:
+            InputError: if the folder exists.
+        """
+        record = {
+            "format": FORMAT,
+            "versions": stack.versions(),
+            "task": tasks.config(self.task),
+            "method": self.adapted.method_config,
+            "backbone": self.adapted.description,
+            "trainable": sorted(v.path for v in self.model.trainable_variables),
+            "info": self.info,
+        }
+        with files.new_folder(folder) as local:
+            save_tokenizer(self.tokenizer, str(local / "tokenizer"))
+            state = weights.to_bytes(weights.state_of(self.model))
+            files.write_bytes(local / "model.safetensors", state)
+            files.write_json(local / "kerasft.json", record)
+        return os.fspath(folder)
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike, dtype: str | None = None) -> "Pipeline":
+        """Read what `save` wrote, or the run folder it lies in; runs no code of the folder.
+
+        Raises:
+            InputError: if the folder holds no model, or one that does not fit this version.
+        """
+        place = _model_folder(folder)
+        record = files.read_json(files.join(place, "kerasft.json"))
+        if record.get("format") != FORMAT:
+            raise InputError(
+                f"{place} was written in format {record.get('format')!r}; this kerasft reads "
+                f"format {FORMAT}. Install the version of kerasft that wrote it."
+            )
+        with files.local_copy(place) as local:
+            tokenizer = load_tokenizer(str(local / "tokenizer"))
+            arrays, _ = weights.read(str(local / "model.safetensors"))
+        task = tasks.build(record["task"])
+        overrides = {"dtype": dtype} if dtype else {}
+        backbone = build_backbone(record["backbone"], **overrides)
+        model = task.build(adapt(backbone, methods.build(record["method"])))
+        weights.assign(model, arrays, files.join(place, "model.safetensors"))
+        trainable = sorted(v.path for v in model.trainable_variables)
+        if trainable != record["trainable"]:
+            raise InputError(
+                f"{place}: {len(trainable)} weights would be trained, where the saved model "
+                f"trained {len(record['trainable'])}. It was written by another version."
+            )
+        return cls(model, tokenizer, task, record["info"])
+
+    # --- hand over ------------------------------------------------------------------------------
+
+    def merged(self) -> "Pipeline":
+        """A copy in which the adapter is merged into the weights: a plain backbone and head.
+
+        Raises:
+            InputError: if the method has nothing to merge.
+        """
+        method = methods.build(self.adapted.method_config)
+        if not callable(getattr(method, "merge", None)):
+            raise InputError(f"The method {method.name!r} changes the weights in place: no merge.")
+        source = build_backbone(self.adapted.description)
+        copy = self.task.build(adapt(source, method))
+        weights.assign(copy, weights.state_of(self.model), "the copy")
+        holder = next(layer for layer in copy.layers if isinstance(layer, Adapted))
+        method.merge(holder.backbone)
+        plain = self.task.build(adapt(build_backbone(self.adapted.description), "full"))
+        weights.assign(plain, weights.state_of(copy), "the merged model")
+        return Pipeline(plain, self.tokenizer, self.task, self.info)
+
+    def save_adapter(self, path: str | os.PathLike) -> str:
+        """Write the adapter's weights alone, with its method and the base's fingerprint."""
+        from kerasft.methods._adapter_file import save_adapter
+
+        head = {v.path: np.asarray(v) for v in self.head_variables}
+        return save_adapter(os.fspath(path), self.adapted, head)
+
+    def load_adapter(self, path: str | os.PathLike) -> None:
+        """Set the adapter's weights and head; `InputError` if the base or the method differs."""
+        from kerasft.methods._adapter_file import load_adapter
+
+        head = load_adapter(os.fspath(path), self.adapted)
+        own = {v.path: v for v in self.head_variables}
+        if {k: v.shape for k, v in head.items()} != {k: tuple(v.shape) for k, v in own.items()}:
+            raise InputError(f"{os.fspath(path)}: the head of the adapter does not fit this task.")
+        for name, values in head.items():
+            own[name].assign(values)
+
+    @property
+    def head_variables(self) -> list[Any]:
+        """The weights above the backbone."""
+        inside = {id(v) for v in self.adapted.variables}
+        return [v for v in self.model.weights if id(v) not in inside]
+
+    def save_hf(self, folder: str | os.PathLike) -> str:
+        """Write a Hugging Face checkpoint folder that Transformers loads, with the same answers.
+
+        An adapter is merged first.
+
+        Raises:
+            InputError: for a family or a pooling that Transformers has no class for.
+        """
+        from kerasft.backbones.huggingface import write_folder
+
+        method = methods.build(self.adapted.method_config)
+        plain = self.merged() if callable(getattr(method, "merge", None)) else self
+        with files.new_folder(folder) as local:
+            write_folder(
+                str(local),
+                plain.backbone,
+                plain.tokenizer,
+                plain.task.to_head(plain.model),
+                plain.task.max_length,
+            )
+        return os.fspath(folder)
+
+    def export(self, folder: str | os.PathLike, version: int | None = None) -> str:
+        """Write a SavedModel `folder/version/` that takes raw strings, and compare its answers.
+
+        Args:
+            folder: `saved_models/NAME`.
+            version: a number of its own; one more than the highest there is by default.
+
+        Returns:
+            The path of the version.
+
+        Raises:
+            InputError: if the version exists.
+        """
+        from kerasft.export import export_saved_model
+
+        return export_saved_model(self, os.fspath(folder), version)
+
+    def replace_task(self, **changes: Any) -> None:
+        """Change options of the task that the model's weights do not depend on."""
+        self.task = dataclasses.replace(self.task, **changes)
+
+
+def _model_folder(folder: str | os.PathLike) -> str:
+    for place in (os.fspath(folder), files.join(folder, "model")):
+        if files.exists(files.join(place, "kerasft.json")):
+            return place
+    raise InputError(
+        f"{os.fspath(folder)} holds no model: kerasft.json is neither there nor in its folder "
+        "`model`. Give the folder that `kerasft train --out` or `Pipeline.save` wrote; a run that "
+        "was interrupted has none yet."
+    )
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.ndarray):
+        return [v for v in map(_plain, value.tolist()) if v != ""]
+    if isinstance(value, bytes):
+        return value.decode("utf-8")
+    return value.item() if isinstance(value, np.generic) else value

@@ -1,0 +1,236 @@
+"""Text classification: one text or a pair to a label, several labels, or a score."""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from kerasft._core.checks import in_range, one_of, whole
+from kerasft._core.errors import InputError
+from kerasft.backbones import family_of, template_of
+from kerasft.heads import ClassificationHead
+from kerasft.methods import Adapted, adapt
+from kerasft.metrics import classification, regression
+from kerasft.preprocessing import pack
+from kerasft.tasks._losses import SigmoidLoss, SoftmaxLoss
+
+PROBLEMS = ("single-label", "multi-label", "regression")
+
+
+@dataclass(frozen=True)
+class TextClassification:
+    """Text classification: a label, several labels or a score for a text or a pair of texts.
+
+    Args:
+        labels: the classes in order; found in the data when empty.
+        problem: `single-label` (softmax), `multi-label` (sigmoid) or `regression` (a score).
+        pair: read `text` and `text_pair` (matching, paraphrase, entailment).
+        max_length: the most token ids in a sequence.
+        pooling: `cls`, `mean`, `max`, `last`, or None for the backbone family's own.
+        head_dropout: share of the pooled units dropped in training.
+        class_weights: (), "balanced" (rows / (classes * rows of the class)), or one a class.
+        label_smoothing: share of the target spread over all classes, 0 to 1.
+        focal_gamma: exponent of the focal loss; 0 is plain cross-entropy.
+        thresholds: multi-label: probability from which a class counts, one a class; chosen on
+            the validation rows when empty.
+
+    Example:
+        >>> task = TextClassification(labels=("ham", "spam"))
+        >>> model = task.build(backbone)
+    """
+
+    name: ClassVar[str] = "text-classification"
+    labels: tuple[str, ...] = ()
+    problem: str = "single-label"
+    pair: bool = False
+    max_length: int = 256
+    pooling: str | None = None
+    head_dropout: float = 0.1
+    class_weights: tuple[float, ...] | str = ()
+    label_smoothing: float = 0.0
+    focal_gamma: float = 0.0
+    thresholds: tuple[float, ...] = ()
+
+    def __post_init__(self):
+        object.__setattr__(self, "labels", tuple(str(label) for label in self.labels))
+        one_of("problem", self.problem, PROBLEMS)
+        whole("max_length", self.max_length, 8)
+        in_range("label_smoothing", self.label_smoothing, 0, 0.999)
+        in_range("focal_gamma", self.focal_gamma, 0)
+        in_range("head_dropout", self.head_dropout, 0, 0.999)
+        if len(set(self.labels)) != len(self.labels):
+            raise InputError(f"`labels` holds a label twice. Received: labels={self.labels!r}.")
+        if isinstance(self.class_weights, str):
+            one_of("class_weights", self.class_weights, ("balanced",))
+        for key in ("class_weights", "thresholds"):
+            value = getattr(self, key)
+            if value and self.labels and value != "balanced" and len(value) != len(self.labels):
+                raise InputError(
+                    f"`{key}` holds one number a class, {len(self.labels)} in all. "
+                    f"Received: {key}={value!r}."
+                )
+
+    # --- what is read ---------------------------------------------------------------------------
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """Names of the text fields, which are also the inputs of the exported model."""
+        return ("text", "text_pair") if self.pair else ("text",)
+
+    @property
+    def target(self) -> str:
+        """Name of the field that is predicted."""
+        kinds = {"single-label": "label", "multi-label": "labels", "regression": "score"}
+        return kinds[self.problem]
+
+    def fields(self) -> dict[str, str]:
+        """Fields of an example and their kinds."""
+        kinds = {"label": "label", "labels": "labels", "score": "number"}
+        return dict.fromkeys(self.texts, "text") | {self.target: kinds[self.target]}
+
+    def with_labels(self, counts: dict[str, int]) -> "TextClassification":
+        """The task with the data's labels in their order, and balanced weights worked out."""
+        if self.problem == "regression":
+            return self
+        task = self if self.labels else dataclasses.replace(self, labels=tuple(counts))
+        if self.class_weights != "balanced":
+            return task
+        seen = np.array([max(counts.get(label, 0), 1) for label in task.labels], np.float64)
+        weights = tuple((seen.sum() / (len(seen) * seen)).tolist())
+        return dataclasses.replace(task, class_weights=weights)
+
+    # --- text to features -----------------------------------------------------------------------
+
+    def encode(self, tokenizer: Any, fields: dict[str, Any]) -> dict[str, Any]:
+        """Turn string tensors into the backbone's inputs, in the graph.
+
+        Args:
+            tokenizer: a KerasHub tokenizer.
+            fields: `text` (and `text_pair`), each string [batch].
+
+        Returns:
+            `token_ids`, `segment_ids`, `padding_mask`, int32 [batch, longest row].
+        """
+        template = template_of(tokenizer)
+        if template.added(len(self.texts)) >= self.max_length:
+            raise InputError(f"`max_length` leaves no room for text. Received: {self.max_length}.")
+        ragged = [tokenizer(fields[name]) for name in self.texts]
+        return pack(ragged, template, self.max_length)
+
+    def targets(self, fields: dict[str, list]) -> np.ndarray:
+        """Numbers to learn: class int32 [n], {0, 1} float32 [n, classes], or score float32 [n, 1]."""
+        values = fields[self.target]
+        if self.problem == "regression":
+            return np.asarray(values, np.float32)[:, None]
+        index = {label: i for i, label in enumerate(self.labels)}
+        if self.problem == "single-label":
+            return np.asarray([index[v] for v in values], np.int32)
+        rows = np.zeros((len(values), len(index)), np.float32)
+        for row, found in enumerate(values):
+            rows[row, [index[v] for v in found]] = 1.0
+        return rows
+
+    # --- model ----------------------------------------------------------------------------------
+
+    @property
+    def outputs(self) -> int:
+        """The number of logits."""
+        return 1 if self.problem == "regression" else len(self.labels)
+
+    def build(self, backbone: Any) -> Any:
+        """Connect a backbone and the head to a functional `keras.Model` that gives logits.
+
+        Args:
+            backbone: a KerasHub backbone, or one with a method (`kerasft.methods.adapt`).
+
+        Returns:
+            keras.Model from the backbone's inputs, int32 [batch, length] each, to logits
+            [batch, classes], float32.
+        """
+        import keras
+
+        if self.problem != "regression" and len(self.labels) < 2:
+            raise InputError(
+                f"A classifier needs at least two labels. Received: labels={self.labels!r}."
+            )
+        adapted = backbone if isinstance(backbone, Adapted) else adapt(backbone)
+        family = family_of(adapted.backbone)
+        names = [i.name.split(":")[0] for i in adapted.backbone.inputs]
+        inputs = {n: keras.Input((None,), dtype="int32", name=n) for n in names}
+        head = ClassificationHead(self.outputs, self.pooling, self.head_dropout)
+        logits = head.build(family, adapted(inputs), inputs)
+        return keras.Model(inputs, logits, name="text_classification")
+
+    def loss(self) -> Any:
+        """Cross-entropy (softmax or sigmoid) or mean squared error, as a Keras loss."""
+        import keras
+
+        if self.problem == "regression":
+            return keras.losses.MeanSquaredError()
+        weights = () if isinstance(self.class_weights, str) else self.class_weights
+        kind = SoftmaxLoss if self.problem == "single-label" else SigmoidLoss
+        return kind(self.label_smoothing, self.focal_gamma, weights)
+
+    def metrics(self) -> list[Any]:
+        """What the progress bar shows: accuracy, or the mean absolute error of scores."""
+        import keras
+
+        if self.problem == "regression":
+            return [keras.metrics.MeanAbsoluteError(name="mae")]
+        if self.problem == "multi-label":
+            return [keras.metrics.BinaryAccuracy(name="accuracy", threshold=0.0)]
+        return [keras.metrics.SparseCategoricalAccuracy(name="accuracy")]
+
+    # --- outputs to answers ---------------------------------------------------------------------
+
+    def decode(self, outputs: Any, features: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Turn logits into answers, in the graph.
+
+        Args:
+            outputs: logits [batch, classes].
+
+        Returns:
+            `label` string [batch], `probabilities` and `logits` [batch, classes]; multi-label:
+            `labels` [batch, most labels of a row] padded with ""; regression: `score` [batch].
+        """
+        import tensorflow as tf
+
+        if self.problem == "regression":
+            return {"score": outputs[:, 0]}
+        names = tf.constant(self.labels)
+        if self.problem == "single-label":
+            chosen = tf.gather(names, tf.argmax(outputs, axis=-1))
+            probabilities = tf.nn.softmax(outputs)
+            return {"label": chosen, "probabilities": probabilities, "logits": outputs}
+        probabilities = tf.sigmoid(outputs)
+        limits = tf.constant(self.thresholds or (0.5,) * len(self.labels), tf.float32)
+        rows = tf.broadcast_to(names, tf.shape(probabilities))
+        found = tf.ragged.boolean_mask(rows, probabilities >= limits).to_tensor("")
+        return {"labels": found, "probabilities": probabilities, "logits": outputs}
+
+    def scores(self, outputs: np.ndarray) -> np.ndarray:
+        """Probabilities [n, classes], or scores [n], from logits, as the reports read them."""
+        if self.problem == "regression":
+            return outputs[:, 0]
+        if self.problem == "multi-label":
+            return 1.0 / (1.0 + np.exp(-outputs))
+        shifted = np.exp(outputs - outputs.max(axis=-1, keepdims=True))
+        return shifted / shifted.sum(axis=-1, keepdims=True)
+
+    def tuned(self, y_true: np.ndarray, outputs: np.ndarray) -> "TextClassification":
+        """The task with what is chosen on validation rows: the thresholds of a multi-label task."""
+        if self.problem != "multi-label" or self.thresholds:
+            return self
+        chosen = classification.choose_thresholds(y_true, self.scores(outputs))
+        return dataclasses.replace(self, thresholds=tuple(float(t) for t in chosen))
+
+    def report(self, y_true: np.ndarray, outputs: np.ndarray) -> dict[str, Any]:
+        """The scores of logits against the truth, as JSON types (see `kerasft.metrics`)."""
+        scores = self.scores(outputs)
+        if self.problem == "regression":
+            return regression.scores(y_true.reshape(-1), scores)
+        if self.problem == "single-label":
+            return classification.multiclass(y_true, scores, self.labels)
+        limits = np.asarray(self.thresholds or (0.5,) * len(self.labels))
+        return classification.multilabel(y_true, scores, self.labels, limits)

@@ -1,0 +1,1 @@
+"""Level 8: what happens between steps and epochs."""

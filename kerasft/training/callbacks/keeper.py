@@ -1,0 +1,104 @@
+"""The callback that moves the position, keeps history and checkpoints, and stops in time."""
+
+import math
+import time
+from typing import Any
+
+import keras
+import numpy as np
+
+from kerasft._core.errors import DivergedError, Interrupted
+from kerasft.data.batches import Feed
+from kerasft.evaluation import history
+from kerasft.training.callbacks.checkpoints import Store, set_metrics
+from kerasft.training.callbacks.interrupt import Interrupt
+from kerasft.training.callbacks.progress import Progress
+
+
+class Keeper(keras.callbacks.Callback):
+    """Keep a run safe while it trains.
+
+    Args:
+        store: where checkpoints go.
+        feed: the training batches, whose position this callback moves.
+        progress: history and best epoch so far.
+        interrupt: set by a signal.
+        history_path: where history.csv goes, or None.
+        every_steps, every_minutes: when to write a checkpoint in mid-epoch, or None.
+        metrics: running metrics of the epoch that was interrupted.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        feed: Feed,
+        progress: Progress,
+        interrupt: Interrupt,
+        *,
+        history_path: str | None = None,
+        every_steps: int | None = None,
+        every_minutes: float | None = None,
+        metrics: dict[str, np.ndarray] | None = None,
+    ):
+        super().__init__()
+        self.store, self.feed, self.progress, self.interrupt = store, feed, progress, interrupt
+        self.history_path, self.metrics = history_path, metrics or {}
+        self.every_steps, self.every_seconds = every_steps, (every_minutes or math.inf) * 60
+        self.epoch, self.step = feed.position.epoch, feed.position.step
+        self.saved_at = self.started_at = time.monotonic()
+
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+        """Let the data begin at this epoch, in its middle after a resume."""
+        self.step = self.feed.position.step if epoch == self.feed.position.epoch else 0
+        self.feed.position.epoch, self.feed.position.step, self.epoch = epoch, self.step, epoch
+        set_metrics(self.model, self.metrics)
+        self.metrics = {}
+
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        """Check the loss, and write a checkpoint where one is due."""
+        self.step += 1
+        loss = float((logs or {}).get("loss", 0.0))
+        if not math.isfinite(loss):
+            raise DivergedError(
+                f"The loss became {loss} in step {self.step} of epoch {self.epoch + 1}, so training "
+                "stopped. Lower training.learning_rate, or check the data; float32 is safer than "
+                "mixed_float16."
+            )
+        by_step = self.every_steps and self.step % self.every_steps == 0
+        by_time = time.monotonic() - self.saved_at >= self.every_seconds
+        if by_step or by_time or self.interrupt.wanted:
+            self.save(self.epoch, self.step)
+        self.stop_if_wanted()
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        """Add the epoch to the history, keep the best weights, write a checkpoint."""
+        row = {"epoch": epoch + 1} | {k: float(v) for k, v in (logs or {}).items()}
+        if self.progress.add(row):
+            self.store.save_best(self.model.model)
+        if self.history_path:
+            history.write(self.history_path, self.progress.rows)
+        self.feed.position.epoch, self.feed.position.step = epoch + 1, 0
+        self.save(epoch + 1, 0)
+        self.stop_if_wanted()
+        if self.progress.exhausted:
+            self.model.stop_training = True
+
+    def save(self, epoch: int, step: int) -> None:
+        """Write a checkpoint that begins at this batch."""
+        now = time.monotonic()
+        spent = self.progress.seconds + now - self.started_at
+        notes = {
+            "epoch": epoch,
+            "step": step,
+            "progress": self.progress.to_json() | {"seconds": spent},
+        }
+        self.store.save(self.model, epoch * self.feed.plan.steps + step, notes)
+        self.saved_at = time.monotonic()
+
+    def stop_if_wanted(self) -> None:
+        """Raise `Interrupted` after a signal; the checkpoint has been written."""
+        if self.interrupt.wanted:
+            raise Interrupted(
+                f"Stopped by {self.interrupt.wanted}. The checkpoint in {self.store.folder} "
+                "stands; run the same command with --resume to go on."
+            )

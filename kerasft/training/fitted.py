@@ -1,0 +1,55 @@
+"""The one `keras.Model` with a loss of its own: exact means over rows, and objectives."""
+
+from typing import Any
+
+from kerasft._core import stack
+
+stack.ensure()
+import keras  # noqa: E402  (after the backend is chosen)
+import tensorflow as tf  # noqa: E402
+
+
+class Fitted(keras.Model):
+    """A functional model, its task's loss and further training signals, ready for `fit`.
+
+        loss = sum_rows (l_task + sum_i weight_i l_i) / rows in the global batch
+
+    The sum is divided by the rows of all replicas together, so a short last batch and a batch
+    that splits unevenly count every row once. It shares the weights of the model it wraps.
+
+    Args:
+        model: the functional `keras.Model` of `task.build`.
+        row_loss: a Keras loss whose `call(y, y_pred)` gives one value a row.
+        objectives: bound objectives, each `(forward, x, y, y_pred) -> [batch]`.
+    """
+
+    def __init__(self, model: Any, row_loss: Any, objectives: tuple[Any, ...] = ()):
+        super().__init__(name="fitted")
+        self.model, self.row_loss, self.objectives = model, row_loss, objectives
+
+    def call(self, inputs, training=None):
+        """Run the wrapped model."""
+        return self.model(inputs, training=training)
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        """The mean over the rows of the global batch."""
+        rows = tf.cast(self.row_loss.call(y, y_pred), tf.float32)
+        if training:
+            for objective in self.objectives:
+                rows += tf.cast(objective(self, x, y, y_pred), tf.float32)
+        weight = tf.ones_like(rows) if sample_weight is None else tf.cast(sample_weight, rows.dtype)
+        total, count = tf.reduce_sum(rows * weight), tf.reduce_sum(weight)
+        replica = tf.distribute.get_replica_context()
+        if replica is not None and replica.num_replicas_in_sync > 1:
+            count = replica.all_reduce(tf.distribute.ReduceOp.SUM, count)
+        return total / tf.maximum(count, 1e-12)
+
+
+def compiled(model: Any, task: Any, optimizer: Any, objectives: tuple[Any, ...] = ()) -> Fitted:
+    """Wrap and compile a task's model; call it inside the strategy's scope."""
+    loss = task.loss()
+    fitted = Fitted(model, loss, objectives)
+    fitted.compile(optimizer=optimizer, loss=loss, metrics=task.metrics())
+    # Built now, so that `fit` need not draw a batch from the data to find out the shapes.
+    fitted.build(dict.fromkeys((i.name for i in model.inputs), (None, None)))
+    return fitted
