@@ -1,0 +1,5 @@
+"""`python -m kerasft` is the command `kerasft`."""
+
+from kerasft.cli.main import main
+
+main()

@@ -1,0 +1,224 @@
+"""The commands of `kerasft`. Nothing heavy is imported before a command needs it."""
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Annotated
+
+import typer
+
+from kerasft._version import __version__
+from kerasft.cli.failures import INPUT, INTERRUPTED, UNREAD, report
+from kerasft.cli.output import as_json, results, whole_file
+
+app = typer.Typer(
+    name="kerasft",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+UsageError = typer.BadParameter.__base__
+
+RecipeFile = Annotated[str, typer.Argument(metavar="RECIPE", help="A recipe file (YAML).")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="SECTION.KEY=VALUE",
+        help="Values that replace those of the recipe.",
+        show_default=False,
+    ),
+]
+Run = Annotated[str, typer.Argument(metavar="RUN", help="A run folder, as `train` writes it.")]
+Rows = Annotated[str, typer.Argument(metavar="DATA", help="A data file, tfds:NAME, or hf:NAME.")]
+
+
+def _version(value: bool) -> None:
+    if value:
+        typer.echo(f"kerasft {__version__}")
+        raise typer.Exit
+
+
+@app.callback(epilog="Example: kerasft quickstart")
+def kerasft(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+    debug: Annotated[
+        bool,
+        typer.Option("--debug", help="Print the traceback of an error."),
+    ] = False,
+) -> None:
+    """Fine-tune BERT and GPT backbones on your own text; get a SavedModel that takes raw strings.
+
+    Exit codes: 0 done, 1 a failure of ours, 2 your input is wrong, 75 interrupted
+    (`train --resume` goes on), 130 interrupted before the first checkpoint.
+    """
+
+
+@app.command(epilog="Example: kerasft quickstart --out my-first-run")
+def quickstart(
+    out: Annotated[str, typer.Option(help="New folder for the run and the export.")] = "quickstart",
+) -> None:
+    """Fine-tune the embedded BERT-Tiny on the embedded mails, and ask the SavedModel."""
+    import kerasft as kf
+
+    kf.quickstart(out)
+
+
+@app.command(epilog="Example: kerasft tasks")
+def tasks() -> None:
+    """List the tasks, one a line."""
+    import kerasft as kf
+
+    _list(kf.tasks.registry.describe())
+
+
+@app.command(epilog="Example: kerasft methods")
+def methods() -> None:
+    """List the tuning methods, one a line."""
+    import kerasft as kf
+
+    _list(kf.methods.registry.describe())
+
+
+@app.command(epilog="Example: kerasft presets")
+def presets() -> None:
+    """List the presets that are known by name, one a line."""
+    import kerasft as kf
+
+    _list(kf.backbones.presets())
+
+
+@app.command(epilog="Example: kerasft doctor recipe.yaml data.max_length=128")
+def doctor(recipe: RecipeFile, overrides: Overrides = None) -> None:
+    """Look at recipe and data before training: labels, duplicates, lengths, steps, memory."""
+    import kerasft as kf
+
+    typer.echo(kf.doctor(kf.Recipe.load(recipe, *(overrides or ()))).text)
+
+
+@app.command(
+    epilog="Example: kerasft train recipe.yaml training.epochs=5 --out runs/spam\n\n"
+    "After an interruption: kerasft train recipe.yaml training.epochs=5 --out runs/spam --resume"
+)
+def train(
+    recipe: RecipeFile,
+    out: Annotated[str, typer.Option(help="Folder of the run.", show_default=False)],
+    overrides: Overrides = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from the last checkpoint in the run folder.")
+    ] = False,
+) -> None:
+    """Train what a recipe says; write model, metrics and report into a run folder."""
+    import kerasft as kf
+
+    kf.train(kf.Recipe.load(recipe, *(overrides or ())), out=out, resume=resume)
+    typer.echo(f"The run is in {out}. Next: kerasft export {out} saved_models/NAME")
+
+
+@app.command(epilog="Example: kerasft evaluate runs/spam test.csv --json")
+def evaluate(
+    run: Run,
+    data: Rows,
+    json: Annotated[
+        bool, typer.Option("--json", help="Print the object of metrics.json, and nothing else.")
+    ] = False,
+    out: Annotated[
+        str | None, typer.Option(help="Folder for the report: text, JSON and plots.")
+    ] = None,
+) -> None:
+    """Score a trained model on labelled rows."""
+    import kerasft as kf
+
+    with results():
+        scores = kf.load(run).evaluate(data)
+        if out is not None:
+            scores.save(out)
+    if json:
+        typer.echo(as_json(scores.to_json(), indent=2))
+    else:
+        scores.print()
+
+
+@app.command(epilog="Example: kerasft predict runs/spam new.csv --out answers.jsonl")
+def predict(
+    run: Run,
+    data: Rows,
+    out: Annotated[str | None, typer.Option(help="File for the answers instead of stdout.")] = None,
+) -> None:
+    """Answer every row of DATA: one JSON line a row, keys as in the SavedModel's outputs."""
+    import kerasft as kf
+
+    with results() as stdout:
+        rows = kf.load(run).predict_rows(data)
+        if out is None:
+            for row in rows:
+                print(as_json(row), file=stdout)
+            return
+        with whole_file(out) as file:
+            for row in rows:
+                file.write(as_json(row) + "\n")
+
+
+@app.command(epilog="Example: kerasft export runs/spam saved_models/spam")
+def export(
+    run: Run,
+    folder: Annotated[
+        str, typer.Argument(metavar="SAVED_MODELS/NAME", help="Folder of the export.")
+    ],
+    version: Annotated[
+        int | None,
+        typer.Option(min=1, help="Version; the next free one if not given."),
+    ] = None,
+) -> None:
+    """Write a SavedModel for TF Serving, load it again, and compare its answers."""
+    import kerasft as kf
+
+    typer.echo(kf.load(run).export(folder, version=version))
+
+
+def _list(described: Mapping[str, str]) -> None:
+    width = max(map(len, described), default=0)
+    for name, text in described.items():
+        typer.echo(f"{name:<{width}}  {text}".rstrip())
+
+
+def run(args: Sequence[str]) -> int:
+    """Run one command line; return its exit code and print errors in one line on stderr.
+
+    Args:
+        args: the words after `kerasft`; none shows the help.
+
+    Example:
+        run(["train", "recipe.yaml", "--out", "runs/spam"])
+    """
+    debug = "--debug" in args
+    words = [word for word in args if word != "--debug"] or ["--help"]
+    try:
+        code = app(words, prog_name="kerasft", standalone_mode=False)
+        sys.stdout.flush()
+    except UsageError as error:
+        path = error.ctx.command_path if error.ctx else "kerasft"
+        message = " ".join(error.format_message().split())
+        print(f"error: {message} See: {path} --help", file=sys.stderr)
+        return INPUT
+    except SystemExit:  # typer's answer to a pipe whose reader has gone
+        return UNREAD
+    except BaseException as error:
+        return report(error, debug)
+    return report(KeyboardInterrupt()) if code == INTERRUPTED else code or 0
+
+
+def main() -> None:
+    """The console script."""
+    # TensorFlow reads this at import; without it stderr fills with notes of its C++ side.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(encoding="utf-8")
+    code = run(sys.argv[1:])
+    try:
+        sys.stdout.flush()
+    except OSError:  # what could not be written is still in the buffer and would fail again
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(code)
