@@ -7,7 +7,14 @@ import numpy as np
 
 from kerasft._core.errors import InputError
 from kerasft.metrics import calibration
-from kerasft.metrics.values import class_ids, distributions, indicators, plain, unit_table
+from kerasft.metrics.values import (
+    class_ids,
+    distributions,
+    indicators,
+    label_thresholds,
+    plain,
+    unit_table,
+)
 
 _AVERAGED = ("precision", "recall", "f1")
 
@@ -94,7 +101,7 @@ def multilabel(
     labels = _names(labels)
     y_true = indicators(y_true, len(labels))
     probabilities = unit_table("probabilities", probabilities, len(y_true), len(labels))
-    thresholds = _thresholds(thresholds, len(labels))
+    thresholds = label_thresholds(thresholds, len(labels))
     y_pred = (probabilities >= thresholds.astype(probabilities.dtype)).astype(np.int64)
     per_class = _per_class(y_true, y_pred, labels)
     for label, threshold in zip(labels, thresholds, strict=True):
@@ -252,15 +259,3 @@ def _names(labels: Sequence[str], least: int = 1) -> list[str]:
             f"`labels` must be at least {least} different names. Received: labels={names!r}."
         )
     return names
-
-
-def _thresholds(thresholds: Any, classes: int) -> np.ndarray:
-    if thresholds is None:
-        return np.full(classes, 0.5)
-    array = np.asarray(thresholds, dtype=np.float64)
-    if array.shape != (classes,) or not ((array >= 0) & (array <= 1)).all():
-        raise InputError(
-            f"`thresholds` must be {classes} numbers from 0 to 1, one a label. "
-            f"Received: thresholds={array.tolist()!r}."
-        )
-    return array

@@ -170,6 +170,30 @@ def numbers(name: str, values: Any) -> np.ndarray:
     return array
 
 
+def label_thresholds(thresholds: Any, classes: int) -> np.ndarray:
+    """Check the thresholds of a multi-label problem.
+
+    Args:
+        thresholds: The least probability of each label, shape [classes]; 0.5 each if None.
+        classes: How many labels there are.
+
+    Returns:
+        The thresholds as float64, shape [classes].
+
+    Raises:
+        InputError: If the shape is another or a value is NaN or outside 0 to 1.
+    """
+    if thresholds is None:
+        return np.full(classes, 0.5)
+    array = np.asarray(thresholds, dtype=np.float64)
+    if array.shape != (classes,) or not ((array >= 0) & (array <= 1)).all():
+        raise InputError(
+            f"`thresholds` must be {classes} numbers from 0 to 1, one a label. "
+            f"Received: thresholds={array.tolist()!r}."
+        )
+    return array
+
+
 def _table(name: str, values: Any, rows: int | None, classes: int) -> np.ndarray:
     array = np.asarray(values)
     right = array.ndim == 2 and array.shape[1] == classes and array.shape[0] == (rows or len(array))

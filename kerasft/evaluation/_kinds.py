@@ -1,0 +1,119 @@
+"""The kinds of answers a report knows: how to check, to score, and to find the wrong ones."""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from kerasft import metrics
+from kerasft._core.errors import InputError
+from kerasft.metrics import values
+
+
+@dataclasses.dataclass(frozen=True)
+class Multiclass:
+    """One right class a row."""
+
+    labels: tuple[str, ...]
+    thresholds: Any = None
+
+    def check(self, y_true, outputs):
+        """Arrays to keep of one chunk."""
+        y_true = values.class_ids(y_true, len(self.labels))
+        values.distributions("outputs", outputs, len(y_true), len(self.labels))
+        return y_true.astype(np.int32), outputs
+
+    def wrong(self, y_true, outputs):
+        """How confidently each row is wrong, 0 where it is right, shape [b]."""
+        return np.where(outputs.argmax(axis=1) == y_true, 0.0, outputs.max(axis=1))
+
+    def describe(self, y_true, outputs):
+        """What a wrong row's answer was."""
+        best = int(outputs.argmax())
+        return {
+            "expected": self.labels[y_true],
+            "predicted": self.labels[best],
+            "confidence": float(outputs[best]),
+        }
+
+    def measure(self, y_true, outputs):
+        """Metrics, and scikit-learn's text."""
+        found = metrics.multiclass(y_true, outputs, self.labels)
+        return found, metrics.text_report(y_true, outputs.argmax(axis=1), self.labels)
+
+
+@dataclasses.dataclass(frozen=True)
+class Multilabel:
+    """Any number of right labels a row."""
+
+    labels: tuple[str, ...]
+    thresholds: Any = None
+
+    def __post_init__(self):
+        chosen = values.label_thresholds(self.thresholds, len(self.labels))
+        object.__setattr__(self, "thresholds", chosen)
+
+    def check(self, y_true, outputs):
+        """Arrays to keep of one chunk."""
+        y_true = values.indicators(y_true, len(self.labels))
+        outputs = values.unit_table("outputs", outputs, len(y_true), len(self.labels))
+        return y_true.astype(np.int8), outputs
+
+    def wrong(self, y_true, outputs):
+        """The confidence of each row's most confidently wrong decision, shape [b]."""
+        given = self._given(outputs)
+        confidence = np.where(given, outputs, 1 - outputs)
+        return np.where(given == (y_true == 1), 0.0, confidence).max(axis=1)
+
+    def describe(self, y_true, outputs):
+        """What a wrong row's answer was."""
+        return {
+            "expected": self._names(y_true == 1),
+            "predicted": self._names(self._given(outputs)),
+            "confidence": float(self.wrong(y_true[None], outputs[None])[0]),
+        }
+
+    def measure(self, y_true, outputs):
+        """Metrics, and scikit-learn's text."""
+        found = metrics.multilabel(y_true, outputs, self.labels, self.thresholds)
+        return found, metrics.text_report(y_true, self._given(outputs), self.labels)
+
+    def _given(self, outputs) -> np.ndarray:
+        return outputs >= self.thresholds.astype(outputs.dtype)
+
+    def _names(self, chosen) -> list[str]:
+        return [label for label, yes in zip(self.labels, chosen, strict=True) if yes]
+
+
+@dataclasses.dataclass(frozen=True)
+class Regression:
+    """One right number a row."""
+
+    labels: tuple[str, ...] = ()
+    thresholds: Any = None
+
+    def check(self, y_true, outputs):
+        """Arrays to keep of one chunk."""
+        y_true, outputs = values.numbers("y_true", y_true), values.numbers("outputs", outputs)
+        if len(y_true) != len(outputs):
+            raise InputError(
+                "`outputs` must hold one number a row. "
+                f"Received: {len(outputs)} numbers for {len(y_true)} rows."
+            )
+        return y_true, outputs
+
+    def wrong(self, y_true, outputs):
+        """The absolute error, shape [b]."""
+        return np.abs(y_true - outputs)
+
+    def describe(self, y_true, outputs):
+        """What a wrong row's answer was."""
+        error = float(abs(y_true - outputs))
+        return {"expected": float(y_true), "predicted": float(outputs), "error": error}
+
+    def measure(self, y_true, outputs):
+        """Metrics; scikit-learn has no text for numbers."""
+        return metrics.scores(y_true, outputs), ""
+
+
+KINDS = {"multiclass": Multiclass, "multilabel": Multilabel, "regression": Regression}

@@ -1,0 +1,140 @@
+"""Scores of a stream of answers: numbers are kept, of the texts only the worst."""
+
+import heapq
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from kerasft._core.checks import one_of, whole
+from kerasft._core.errors import InputError
+from kerasft.evaluation import _kinds
+from kerasft.evaluation.report import Report
+
+_TEXT = 2000  # characters kept of a wrong example's text
+
+
+class Collector:
+    """Takes right answers and outputs chunk by chunk and makes a `Report` of them.
+
+    Memory grows by the outputs (4 bytes each), not by the texts, so that a file larger than
+    memory can be evaluated. How the rows are cut into chunks changes nothing.
+
+    Args:
+        task: The name of the task, for the report.
+        kind: `multiclass`, `multilabel` or `regression`.
+        labels: The names of the classes, in the model's order; empty for regression.
+        thresholds: For multilabel, the least probability of each label; 0.5 if None.
+        worst: How many of the most confidently wrong examples to keep.
+
+    Raises:
+        InputError: If the kind is unknown, or labels or thresholds do not fit it.
+
+    Example:
+        >>> collector = Collector("text-classification", "multiclass", ["ham", "spam"])
+        >>> collector.add({"text": ["hi", "win!"]}, [0, 1], [[0.9, 0.1], [0.7, 0.3]])
+        >>> collector.report().worst[0]["text"]
+        'win!'
+    """
+
+    def __init__(
+        self,
+        task: str,
+        kind: str,
+        labels: Sequence[str] = (),
+        thresholds: Any = None,
+        worst: int = 20,
+    ):
+        make = _kinds.KINDS[one_of("kind", kind, _kinds.KINDS)]
+        self._kind = make(tuple(labels), thresholds)
+        self._task, self._name, self._labels = task, kind, tuple(labels)
+        self._most = whole("worst", worst)
+        self._worst: list[tuple[float, int, dict]] = []
+        self._kept: list[tuple[np.ndarray, np.ndarray]] = []
+        self._rows = 0
+
+    def add(self, fields: Mapping[str, Sequence], y_true: Any, outputs: Any) -> None:
+        """Take some rows.
+
+        Args:
+            fields: What to show of a wrong example, e.g. its text: name to one value a row.
+            y_true: The right answers: class numbers, shape [b]; zeros and ones, shape [b, c]; or
+                numbers, shape [b] or [b, 1].
+            outputs: The model's answers: probabilities, shape [b, c], or numbers as `y_true`.
+
+        Raises:
+            InputError: If lengths differ, or an output is not what the kind needs.
+        """
+        if not len(y_true):
+            return
+        y_true, outputs = self._kind.check(y_true, np.asarray(outputs, dtype=np.float32))
+        for name, values in fields.items():
+            if len(values) != len(y_true):
+                raise InputError(
+                    f"The field {name!r} must have one value a row. "
+                    f"Received: {len(values)} values for {len(y_true)} rows."
+                )
+        self._kept.append((y_true, outputs))
+        self._remember(fields, y_true, outputs)
+        self._rows += len(y_true)
+
+    def report(
+        self,
+        *,
+        split: str = "test",
+        before: Mapping[str, Any] | None = None,
+        history: Iterable[Mapping[str, Any]] = (),
+        fit_seconds: float | None = None,
+        extra: Mapping[str, Any] | None = None,
+    ) -> Report:
+        """Return the report of all rows taken so far.
+
+        Args:
+            split: Which part of the data they are.
+            before: `.after` of the report of the model before fine-tuning.
+            history: One row an epoch.
+            fit_seconds: How long fine-tuning took.
+            extra: Further JSON values to keep.
+
+        Returns:
+            The report.
+
+        Raises:
+            InputError: If no row was taken.
+        """
+        if not self._rows:
+            raise InputError(f"There is nothing to score: {split!r} has no rows. Received: 0 rows.")
+        y_true, outputs = (np.concatenate(parts) for parts in zip(*self._kept, strict=True))
+        after, text = self._kind.measure(y_true, outputs)
+        return Report(
+            task=self._task,
+            kind=self._name,
+            after=after,
+            labels=self._labels,
+            before=before,
+            text=text,
+            worst=tuple(example for _, _, example in self._worst),
+            rows=self._rows,
+            split=split,
+            history=tuple(history),
+            fit_seconds=fit_seconds,
+            extra=dict(extra or {}),
+        )
+
+    def _remember(self, fields: Mapping[str, Sequence], y_true: np.ndarray, outputs: np.ndarray):
+        """Merge this chunk's worst into the worst so far; of two alike the earlier row stays."""
+        wrong = self._kind.wrong(y_true, outputs)
+        found = list(self._worst)
+        for i in np.argsort(-wrong, kind="stable")[: self._most]:
+            if not wrong[i] > 0:
+                break
+            row = self._rows + int(i) + 1
+            shown = {name: _short(values[i]) for name, values in fields.items()}
+            answer = self._kind.describe(y_true[i], outputs[i])
+            found.append((float(wrong[i]), row, {"row": row} | shown | answer))
+        self._worst = heapq.nsmallest(self._most, found, key=lambda kept: (-kept[0], kept[1]))
+
+
+def _short(value: Any) -> Any:
+    long = isinstance(value, str) and len(value) > _TEXT
+    return value[:_TEXT] + "…" if long else value
