@@ -20,11 +20,11 @@ _FEED_FORWARD = {
 _GATED = _MULTI_HEAD | _FEED_FORWARD | {"gate": "_feedforward_gate_dense"}
 _NORMS = ("_self_attention_layer_norm", "_feedforward_layer_norm")
 _RMS_NORMS = ("_self_attention_layernorm", "_feedforward_layernorm")
-_QK_NORMS = (
-    *_RMS_NORMS,
+_QK_ONLY = (
     "_self_attention_layer._query_dense_layer_norm",
     "_self_attention_layer._key_dense_layer_norm",
 )
+_QK_NORMS = (*_RMS_NORMS, *_QK_ONLY)
 LAYOUTS: dict[str, tuple[dict[str, str], tuple[str, ...]]] = {
     "TransformerEncoder": (_MULTI_HEAD | _FEED_FORWARD, _NORMS),
     "TransformerDecoder": (_MULTI_HEAD | _FEED_FORWARD, _NORMS),
@@ -122,12 +122,15 @@ def read_fixes(backbone: Any) -> dict[str, Any]:
     """
     block = blocks_of(backbone)[0]
     roles, norms = LAYOUTS[type(block).__name__]
-    found: dict[str, Any] = {}
+    owner, name = resolve(block, norms[0])
+    found: dict[str, Any] = {"layer_norm_epsilon": float(getattr(owner, name).epsilon)}
     if "gate" not in roles:
         owner, name = resolve(block, roles["up"])
         found["activation"] = _name_of(getattr(owner, name).activation)
-        owner, name = resolve(block, norms[0])
-        found["layer_norm_epsilon"] = float(getattr(owner, name).epsilon)
+    for path in norms:
+        if path in _QK_ONLY:
+            owner, name = resolve(block, path)
+            found["query_key_epsilon"] = float(getattr(owner, name).epsilon)
     return found
 
 
@@ -136,23 +139,35 @@ def _name_of(activation: Any) -> str:
     return "gelu_tanh" if name in ("gelu_approximate", "_gelu_tanh", "gelu_tanh") else name
 
 
+def activation_key(name: str) -> str:
+    """The name that a Hugging Face config.json has for an activation of `read_fixes`."""
+    return next(key for key, value in ACTIVATIONS.items() if value == name)
+
+
 def apply_fixes(backbone: Any, fixes: dict[str, Any]) -> None:
-    """Set the activation and the norms' epsilon in every block (see `read_fixes`)."""
+    """Set the activation in every block and the epsilon of every norm (see `read_fixes`)."""
     activation, epsilon = fixes.get("activation"), fixes.get("layer_norm_epsilon")
-    now = read_fixes(backbone)
-    for block in blocks_of(backbone):
-        roles, norms = LAYOUTS[type(block).__name__]
-        if activation and now.get("activation") not in (None, activation):
-            owner, name = resolve(block, roles["up"])
+    if activation and read_fixes(backbone).get("activation") not in (None, activation):
+        for block in blocks_of(backbone):
+            owner, name = resolve(block, LAYOUTS[type(block).__name__][0]["up"])
             getattr(owner, name).activation = _activation(activation)
-        if epsilon is not None and now.get("layer_norm_epsilon") not in (None, epsilon):
-            for path in norms:
-                owner, name = resolve(block, path)
-                getattr(owner, name).epsilon = epsilon
-    if epsilon is not None and now.get("layer_norm_epsilon") not in (None, epsilon):
-        for layer in backbone.layers:
-            if "norm" in layer.name and hasattr(layer, "epsilon"):
+    if epsilon is not None:
+        for layer in backbone._flatten_layers(include_self=False):
+            if "norm" in type(layer).__name__.lower() and hasattr(layer, "epsilon"):
                 layer.epsilon = epsilon
+    # KerasHub's Qwen 3 has 1e-5 here whatever the rest has; its checkpoints ask for one value.
+    if "query_key_epsilon" in fixes:
+        for block in blocks_of(backbone):
+            for path in _QK_ONLY:
+                owner, name = resolve(block, path)
+                getattr(owner, name).epsilon = fixes["query_key_epsilon"]
+
+
+def converter_of(model_type: str) -> Any:
+    """KerasHub's own module that ports the weights of a Hugging Face model type."""
+    from keras_hub.src.utils.transformers import preset_loader
+
+    return preset_loader.TransformersPresetLoader("", {"model_type": model_type}).converter
 
 
 def in_graph(tokenizer: Any) -> Any:

@@ -1,0 +1,2 @@
+def load_tokenizer(folder, layout, config):
+    return None
