@@ -49,13 +49,5 @@ def whole_file(path: str) -> Iterator[IO[str]]:
 
 
 def as_json(value: Any, indent: int | None = None) -> str:
-    """Return JSON with text as it is, not escaped; arrays become lists and bytes text."""
-    return json.dumps(value, ensure_ascii=False, indent=indent, default=_plain)
-
-
-def _plain(value: Any) -> Any:
-    """A NumPy or TensorFlow value, which json does not know, as lists, numbers and text."""
-    if isinstance(value, bytes):
-        return value.decode("utf-8", "replace")
-    array = value.numpy() if type(value).__module__.startswith("tensorflow") else value
-    return array if isinstance(array, bytes) else array.tolist()
+    """Return JSON with every letter as it is, none escaped."""
+    return json.dumps(value, ensure_ascii=False, indent=indent)
