@@ -15,7 +15,7 @@ from kerasft._core.errors import InputError
 
 _NOTE = re.compile(r"<in memory(: \d+ rows)?>")
 _SOURCE = "a path, `tfds:NAME` or `hf:NAME` (in Python also rows in memory)"
-_PART = f"a share between 0 and 1, null for none, or {_SOURCE}"
+_PART = f"a share (at least 0, below 1; 0 or null for none), or {_SOURCE}"
 
 
 class Section(BaseModel):
@@ -57,16 +57,9 @@ def _part(value: Any) -> Any:
         share = _number(value)
     except ValueError:
         return _source(value)
-    if not 0 < share < 1:
+    if not 0 <= share < 1:
         raise ValueError
-    return share
-
-
-def _separator(value: Any) -> Any:
-    value = "\t" if value == "\\t" else value
-    if value is not None and not (isinstance(value, str) and len(value) == 1):
-        raise ValueError
-    return value
+    return share or None
 
 
 Whole = Annotated[int, BeforeValidator(_number)]
@@ -74,7 +67,6 @@ Real = Annotated[float, BeforeValidator(_number), AllowInfNan(False)]
 Text = Annotated[str, BeforeValidator(_text), Field(min_length=1)]
 Source = Annotated[Any, BeforeValidator(_source)]
 Part = Annotated[Any, BeforeValidator(_part)]
-Separator = Annotated[str | None, BeforeValidator(_separator)]
 
 
 class Data(Section):
@@ -83,11 +75,11 @@ class Data(Section):
     Args:
         train: path, `tfds:NAME`, `hf:NAME`, or rows in memory. A relative path is relative to
             the current directory.
-        validation: share of `train` in (0, 1), or a source of its own; None for none.
-        test: share of `train` in (0, 1), or a source of its own; None for none.
+        validation: share of `train` in (0, 1), or a source of its own; None or 0 for none.
+        test: share of `train` in (0, 1), or a source of its own; None or 0 for none.
         columns: name of a field of the task -> name of the column that holds it.
         max_length: longest text, in tokens with the special ones; the rest is cut.
-        separator: character between the columns of a .csv or .tsv; None: by the file's name.
+        separator: what stands between the labels of a multi-label cell.
     """
 
     train: Source = Field(description=_SOURCE)
@@ -97,7 +89,7 @@ class Data(Section):
         {}, description="a mapping from the task's fields to names of columns (quote yes, no, 1)"
     )
     max_length: Whole = Field(256, ge=3, description="a whole number of tokens, at least 3")
-    separator: Separator = Field(None, description="one character (in quotes), or null")
+    separator: Text = Field("|", description="a text of at least one character (in quotes)")
 
     @model_validator(mode="after")
     def _leaves_rows_to_train_on(self) -> "Data":

@@ -117,6 +117,13 @@ def test_a_path_object_is_a_path(tmp_path):
     assert recipe.preset == os.fspath(tmp_path)
 
 
+@pytest.mark.parametrize("none", [None, 0, 0.0, "0"])
+def test_no_share_means_no_such_split(none):
+    recipe = Recipe(data={"train": "a.csv", "validation": none, "test": none})
+    assert recipe.data.validation is None
+    assert recipe.data.test is None
+
+
 def test_every_strategy_is_accepted():
     for name in ("auto", "one-device", "mirrored", "tpu", "multi-worker"):
         assert Recipe(data=DATA, strategy=name).strategy == name
@@ -167,12 +174,15 @@ def test_an_empty_section_means_its_defaults():
         ({"method": {"rank": 8, "alpha": 2}}, ["key `name`"]),
         ({"data": {"train": 3}}, ["`data.train` must be a path", "Received: data.train=3."]),
         ({"data": {"train": None}}, ["Received: data.train=None."]),
-        ({"data": {"train": "a", "validation": 1}}, ["a share between 0 and 1", "validation=1."]),
+        (
+            {"data": {"train": "a", "validation": 1}},
+            ["a share (at least 0, below 1", "validation=1."],
+        ),
         ({"data": {"train": "a", "test": True}}, ["Received: data.test=True."]),
         ({"data": {"train": "a", "validation": 0.5, "test": 0.5}}, ["leave rows to train on"]),
         ({"data": {"train": "a", "columns": {"label": False}}}, ["quote", "data.columns.label=Fa"]),
         ({"data": {"train": "a", "max_length": 2}}, ["at least 3", "Received: data.max_length=2."]),
-        ({"data": {"train": "a", "separator": ";;"}}, ["one character", "';;'"]),
+        ({"data": {"train": "a", "separator": ""}}, ["at least one character", "separator=''"]),
     ],
 )
 def test_a_mistake_is_told_in_one_line(sections, parts):
@@ -196,7 +206,7 @@ def test_a_long_value_is_cut():
 def test_what_is_saved_is_complete_and_comes_back(tmp_path):
     recipe = Recipe(
         task={"name": "text-classification", "labels": ["yes", "no", "5e-5", "012", "真"]},
-        data=DATA | {"columns": {"label": "y"}, "separator": "\t", "test": 0.2},
+        data=DATA | {"columns": {"label": "y"}, "separator": " ", "test": 0.2},
         training={"learning_rate": 1e-5},
     )
     path = tmp_path / "new" / "recipe.yaml"
