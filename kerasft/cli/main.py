@@ -24,7 +24,7 @@ Overrides = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="SECTION.KEY=VALUE",
-        help="Values that replace those of the recipe.",
+        help="Values to put into the recipe.",
         show_default=False,
     ),
 ]
@@ -94,7 +94,8 @@ def doctor(recipe: RecipeFile, overrides: Overrides = None) -> None:
     """Look at recipe and data before training: labels, duplicates, lengths, steps, memory."""
     import kerasft as kf
 
-    typer.echo(kf.doctor(kf.Recipe.load(recipe, *(overrides or ()))).text)
+    plan = kf.Recipe.load(recipe, *(overrides or ()))  # a mistake shows before TensorFlow loads
+    typer.echo(kf.doctor(plan).text)
 
 
 @app.command(
@@ -112,7 +113,8 @@ def train(
     """Train what a recipe says; write model, metrics and report into a run folder."""
     import kerasft as kf
 
-    kf.train(kf.Recipe.load(recipe, *(overrides or ())), out=out, resume=resume)
+    plan = kf.Recipe.load(recipe, *(overrides or ()))
+    kf.train(plan, out=out, resume=resume)
     typer.echo(f"The run is in {out}. Next: kerasft export {out} saved_models/NAME")
 
 
@@ -174,7 +176,8 @@ def export(
     """Write a SavedModel for TF Serving, load it again, and compare its answers."""
     import kerasft as kf
 
-    typer.echo(kf.load(run).export(folder, version=version))
+    with results() as stdout:
+        print(kf.load(run).export(folder, version=version), file=stdout)
 
 
 def _list(described: Mapping[str, str]) -> None:

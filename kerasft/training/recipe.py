@@ -53,7 +53,7 @@ class Recipe(Section):
     data: Data
     training: Training = Training()
     strategy: Literal["auto", "one-device", "mirrored", "tpu", "multi-worker"] = "auto"
-    seed: Whole = Field(0, ge=0, description="a whole number, at least 0")
+    seed: Whole = Field(0, ge=0, lt=2**32, description="a whole number, from 0 to 4294967295")
 
     def __init__(self, **sections: Any):
         tree = {"data": {}} | sections

@@ -168,6 +168,7 @@ def test_an_empty_section_means_its_defaults():
         ({"training": 5}, ["`training` must be a mapping with the keys: epochs", "training=5"]),
         ({"strategy": "mirored"}, ["Did you mean 'mirrored'?"]),
         ({"seed": -1}, ["`seed`", "Received: seed=-1."]),
+        ({"seed": 2**32}, ["from 0 to 4294967295"]),
         ({"preset": ""}, ["`preset`", "Received: preset=''."]),
         ({"task": None}, ["`task` must be a name", "Received: task=None."]),
         ({"method": {"rank": 8}}, ["`method` must be a name", "key `name`"]),
@@ -176,7 +177,7 @@ def test_an_empty_section_means_its_defaults():
         ({"data": {"train": None}}, ["Received: data.train=None."]),
         (
             {"data": {"train": "a", "validation": 1}},
-            ["a share (at least 0, below 1", "validation=1."],
+            ["share (at least 0, below 1", "on=1."],
         ),
         ({"data": {"train": "a", "test": True}}, ["Received: data.test=True."]),
         ({"data": {"train": "a", "validation": 0.5, "test": 0.5}}, ["leave rows to train on"]),
