@@ -1,6 +1,8 @@
 """Tables of data sets by name: `tfds:NAME[:SPLIT]` and `hf:NAME[:SPLIT]`."""
 
+import contextlib
 import re
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -38,7 +40,9 @@ def _tfds_table(spec: str, name: str, split: str) -> Table:
 
     try:
         builder = tfds.builder(name)
-        builder.download_and_prepare()
+        # It reports on stdout, which belongs to the answers of a command.
+        with contextlib.redirect_stdout(sys.stderr):
+            builder.download_and_prepare()
         # One file after the other, so that every pass gives the rows in one order.
         config = tfds.ReadConfig(interleave_cycle_length=1)
         data = builder.as_dataset(split=split, shuffle_files=False, read_config=config)

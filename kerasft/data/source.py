@@ -3,7 +3,7 @@
 import dataclasses
 import itertools
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from kerasft._core.checks import one_of, whole
@@ -11,7 +11,7 @@ from kerasft._core.errors import InputError
 from kerasft.data.fields import KINDS, converter
 from kerasft.data.hubs import hub_table
 from kerasft.data.readers import file_table
-from kerasft.data.tables import Table, memory_table
+from kerasft.data.tables import Row, Table, memory_table
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -68,21 +68,17 @@ class Source:
     def numbered(self, size: int = 2048) -> Iterator[tuple[list[int], dict[str, list]]]:
         """Yield (positions, chunk): `where(position)` names the row in a message."""
         whole("size", size, 1)
-        convert = {
-            f: converter(k, self.separator, self.empty == "keep") for f, k in self.fields.items()
-        }
+        keep = self.empty == "keep"
+        convert = [converter(kind, self.separator, keep) for kind in self.fields.values()]
         rows, seen = self.table.read(self._wanted()), 0
         while batch := list(itertools.islice(rows, size)):
             seen += len(batch)
-            positions = [position for position, _ in batch]
             cells = zip(*(values for _, values in batch))
-            yield (
-                positions,
-                {
-                    f: self._converted(f, convert[f], c, positions)
-                    for f, c in zip(self.fields, cells)
-                },
-            )
+            try:
+                columns = [list(map(one, column)) for one, column in zip(convert, cells)]
+            except ValueError:
+                raise self._first_error(batch, convert) from None
+            yield [position for position, _ in batch], dict(zip(self.fields, columns))
         self._seen[:] = [seen]
 
     def where(self, position: int) -> str:
@@ -92,18 +88,18 @@ class Source:
     def _wanted(self) -> list[str]:
         return [self.columns.get(field, field) for field in self.fields]
 
-    def _converted(self, field: str, convert: Any, cells: tuple, positions: list[int]) -> list:
-        values = []
-        try:
-            for cell in cells:
-                values.append(convert(cell))
-        except ValueError as error:
-            column = self.columns.get(field, field)
-            raise InputError(
-                f"{self.where(positions[len(values)])}: in column {column!r} {error}. "
-                f" Received: {_short(cells[len(values)])}. Correct or remove the row."
-            ) from None
-        return values
+    def _first_error(self, batch: list[Row], convert: list[Callable]) -> InputError:
+        """The error of the first row, in the order of rows, that cannot be converted."""
+        for position, cells in batch:
+            for column, one, cell in zip(self._wanted(), convert, cells):
+                try:
+                    one(cell)
+                except ValueError as error:
+                    return InputError(
+                        f"{self.where(position)}: in column {column!r} {error}. "
+                        f"Received: {_short(cell)}. Correct or remove the row."
+                    )
+        raise AssertionError("a batch failed, but none of its rows does")
 
 
 def open_source(

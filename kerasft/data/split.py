@@ -62,9 +62,9 @@ def split_rows(
     """Give each row its part: the same whatever the order of the rows.
 
     In each stratum the distinct texts, in an order drawn from `seed`, fill the parts up to
-    share * rows (largest remainder). A stratum with at least as many distinct texts as there are
-    parts has a row in each; with fewer, the first part comes first. A text that stands in several
-    strata counts for the rarest of them.
+    share * rows (largest remainder; what rounding keeps from a part, the next stratum makes up
+    for). A stratum with at least as many distinct texts as there are parts has a row in each; with
+    fewer, the first part comes first. A text that stands in several strata counts for the rarest.
 
     Args:
         keys: [rows] what `text_key` gives; rows with one key end up in one part.
@@ -93,8 +93,12 @@ def split_rows(
     order = np.lexsort((_shuffled(texts, seed), stratum))
     borders = np.flatnonzero(np.diff(stratum[order])) + 1
     part_of_text = np.empty(len(texts), np.uint8)
+    owed = np.zeros(len(fractions))  # rows that rounding kept from each part so far
     for members in np.split(order, borders):
-        part_of_text[members] = _allot(sizes[members], fractions)
+        fair = sizes[members].sum() * fractions
+        found = _allot(sizes[members], np.maximum(fair + np.clip(owed, -1, 1), 0), fractions)
+        owed += fair - np.bincount(found, sizes[members], minlength=len(fractions))
+        part_of_text[members] = found
     return part_of_text[text_of_row]
 
 
@@ -123,14 +127,14 @@ def _mix(x: np.ndarray) -> np.ndarray:
     return x ^ (x >> np.uint64(31))
 
 
-def _allot(sizes: np.ndarray, fractions: np.ndarray) -> np.ndarray:
+def _allot(sizes: np.ndarray, targets: np.ndarray, fractions: np.ndarray) -> np.ndarray:
     """Parts of the texts of one stratum, whose sizes (in rows) come in random order."""
-    targets = sizes.sum() * fractions
     parts = np.empty(len(sizes), np.uint8)
     filled = np.zeros(len(fractions))
     # A text with more copies than half of the smallest part would swamp it: those go first,
     # the largest ahead, each to where most rows are still wanted.
-    huge = (sizes > 1) & (sizes > targets[fractions > 0].min() / 2)
+    smallest = sizes.sum() * fractions[fractions > 0].min()
+    huge = (sizes > 1) & (sizes > smallest / 2)
     for i in sorted(np.flatnonzero(huge), key=lambda i: -sizes[i]):
         parts[i] = np.argmax(np.where(fractions > 0, targets - filled, -np.inf))
         filled[parts[i]] += sizes[i]
@@ -145,9 +149,9 @@ def _largest_remainder(weights: np.ndarray, total: int) -> np.ndarray:
     if not total:
         return np.zeros(len(weights), np.int64)
     exact = weights / weights.sum() * total
-    # Rounded, because 0.1 * 30 is a little more than 3 and 0.7 * 30 a little less than 21.
-    counts = np.floor(np.round(exact, 6)).astype(np.int64)
+    counts = np.floor(exact).astype(np.int64)
     missing = int(total - counts.sum())
+    # Rounded, so that equal remainders are equal whatever their last bit.
     counts[np.argsort(np.round(counts - exact, 6), kind="stable")[:missing]] += 1
     return counts
 
