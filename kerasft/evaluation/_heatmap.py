@@ -86,13 +86,12 @@ class _Size:
 
 
 def _ticks(ax, size: _Size) -> None:
-    step = -(-len(size.rows) // _LABELLED)
     slant = {"rotation": size.rotation}
     if size.rotation == 45:
         slant |= {"ha": "right", "rotation_mode": "anchor"}
-    columns, rows = range(0, len(size.columns), step), range(0, len(size.rows), step)
-    ax.set_xticks(columns, [size.columns[i] for i in columns], fontsize=size.font, **slant)
-    ax.set_yticks(rows, [size.rows[i] for i in rows], fontsize=size.font)
+    for put, names, more in ((ax.set_xticks, size.columns, slant), (ax.set_yticks, size.rows, {})):
+        step = -(-len(names) // _LABELLED)
+        put(range(0, len(names), step), names[::step], fontsize=size.font, **more)
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
 

@@ -53,12 +53,9 @@ def _parts(report: "Report", classes: int, worst: int, text: str = "") -> Iterat
     if classes and report.after.get("per_class"):
         yield _per_class(report, classes)
     if worst and report.worst:
-        yield Text(
-            "Wrong with the largest error"
-            if "error" in report.worst[0]
-            else "Most confidently wrong",
-            style="bold",
-        )
+        numbers = "error" in report.worst[0]
+        heading = "Largest errors" if numbers else "Most confidently wrong"
+        yield Text(heading, style="bold")
         for example in report.worst[:worst]:
             yield from _example(example)
 

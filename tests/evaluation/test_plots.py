@@ -128,6 +128,12 @@ def test_decisions_of_labels(tmp_path):
     assert blank_border(pixels(figure, tmp_path))
 
 
+def test_decisions_of_many_labels_keep_their_columns():
+    figure = plots.decisions(np.ones((150, 2, 2), int), [f"label {i}" for i in range(150)])
+    assert len(tick_labels(figure.axes[0].xaxis)) == 4
+    assert tick_labels(figure.axes[0].yaxis)[:2] == ["label 0", "label 2"]
+
+
 def test_learning_curves(tmp_path):
     rows = [
         {"epoch": 1, "loss": 0.7, "val_loss": 0.6, "learning_rate": 1e-3, "val_macro_f1": 0.5},

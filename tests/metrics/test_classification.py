@@ -195,7 +195,7 @@ def test_equal_cuts_go_towards_one_half():
 
 
 def test_label_without_positives_stays_at_one_half():
-    assert choose_thresholds([[0, 1], [0, 0]], [[0.9, 0.3], [0.8, 0.1]])[0] == 0.5
+    assert choose_thresholds([[0, 1], [0, 0]], [[0.3, 0.3], [0.2, 0.1]])[0] == 0.5
 
 
 def test_threshold_lies_between_neighbouring_floats():
