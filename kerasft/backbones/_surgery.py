@@ -4,7 +4,10 @@ It says where the projections and norms of a block lie, reads and mends what a c
 configuration asks for and KerasHub's classes fix, and swaps one layer for another.
 """
 
+from functools import partial
 from typing import Any
+
+from kerasft.backbones.words import Splitting, bert_words, bpe_words, default_splitting, sign
 
 # role -> attribute path inside a block, by the class name of the block.
 _MULTI_HEAD = {
@@ -170,7 +173,76 @@ def converter_of(model_type: str) -> Any:
     return preset_loader.TransformersPresetLoader("", {"model_type": model_type}).converter
 
 
-def in_graph(tokenizer: Any) -> Any:
-    """Make a KerasHub tokenizer use its TensorFlow code only, the code that gets exported."""
+def in_graph(tokenizer: Any, splitting: Splitting | None = None) -> Any:
+    """Make a KerasHub tokenizer use TensorFlow code only, the code that gets exported.
+
+    Texts are cut into words as the models were trained with (see `words`), and not as KerasHub
+    does; `splitting` says how, for a byte-level BPE whose checkpoint does it in its own way.
+    """
+    import keras_hub
+    from keras_hub.src.utils.tensor_utils import preprocessing_function
+
     tokenizer._allow_python_workflow = False
+    ids = None
+    if isinstance(tokenizer, keras_hub.tokenizers.WordPieceTokenizer) and tokenizer.split:
+        ids = _wordpiece_ids
+    elif isinstance(tokenizer, keras_hub.tokenizers.BytePairTokenizer):
+        if type(tokenizer).__name__ != "MistralTekkenTokenizer":
+            ids = _byte_pair_ids
+            tokenizer.kerasft_splitting = splitting or default_splitting(type(tokenizer).__name__)
+    if ids is not None:
+        tokenizer._tokenize_tf = partial(preprocessing_function(ids), tokenizer)
     return tokenizer
+
+
+def splitting_of(tokenizer: Any) -> Splitting | None:
+    """How a byte-level BPE tokenizer cuts texts into words; None for the other kinds."""
+    return getattr(tokenizer, "kerasft_splitting", None)
+
+
+def _wordpiece_ids(tokenizer: Any, texts: Any) -> Any:
+    import tensorflow as tf
+
+    tokenizer._maybe_initialized_tf()
+    texts = tf.convert_to_tensor(texts)
+    words = bert_words(
+        tf.reshape(texts, [-1]),
+        tokenizer.lowercase,
+        tokenizer.strip_accents,
+        tokenizer.split_on_cjk,
+    )
+    ids = tokenizer._fast_word_piece.tokenize(words).merge_dims(-2, -1)
+    return ids[0] if texts.shape.rank == 0 else ids
+
+
+def _byte_pair_ids(tokenizer: Any, texts: Any) -> Any:
+    """Pieces of every word through KerasHub's cache, as its own `_tokenize_tf` finds them."""
+    import tensorflow as tf
+
+    tokenizer._maybe_initialized_tf()
+    texts = tf.convert_to_tensor(texts)
+    flat = tf.reshape(texts, [-1])
+    if tokenizer.add_prefix_space:
+        flat = tf.strings.regex_replace(flat, "^([^ ])", r" \1")
+    specials = tuple(tokenizer.unsplittable_tokens or ())
+    rows = bpe_words(flat, tokenizer.kerasft_splitting, specials)
+    words = rows.flat_values
+    for index, token in enumerate(specials):
+        words = tf.where(words == sign(index), token, words)
+    seen = tokenizer.cache.lookup(words)
+
+    def merged():
+        unseen = tf.boolean_mask(words, seen == "")
+        tokenizer._bpe_merge_and_update_cache_tf(unseen)
+        if tokenizer.kerasft_splitting.whole:
+            letters = tokenizer.byte2unicode.lookup(tf.strings.bytes_split(unseen))
+            names = tf.strings.reduce_join(letters, axis=1)
+            known = tokenizer.token_to_id_map.lookup(names) >= 0
+            tokenizer.cache.insert(unseen[known], names[known])
+        return tokenizer.cache.lookup(words)
+
+    pieces = tf.strings.split(tf.cond(tf.reduce_any(seen == ""), merged, lambda: seen), sep=" ")
+    ids = tokenizer.token_to_id_map.lookup(pieces.flat_values)
+    splits = tf.gather(pieces.row_splits, rows.row_splits)
+    ids = tf.RaggedTensor.from_row_splits(ids, splits, validate=False)
+    return ids[0] if texts.shape.rank == 0 else ids
