@@ -18,7 +18,8 @@ def hub_table(spec: str) -> Table | None:
     """Return the table of `tfds:NAME[:SPLIT]` or `hf:NAME[:SPLIT]`, None for another string.
 
     The split is `train` unless given. Labels that the hub stores as class numbers become the
-    names of the classes. `hf:OWNER/NAME/CONFIG` names a configuration.
+    names of the classes. `hf:OWNER/NAME/CONFIG` names a configuration, and after `hf:` may stand
+    a local folder that `datasets.load_dataset` reads.
 
     Raises:
         InputError: if the data set cannot be loaded.
@@ -55,7 +56,8 @@ def _tfds_table(spec: str, name: str, split: str) -> Table:
 def _hf_table(spec: str, name: str, split: str) -> Table:
     datasets = require("datasets", "hf")
     parts = name.split("/")
-    config = parts.pop() if len(parts) == 3 else None
+    local = parts[0] in ("", ".", "..")
+    config = parts.pop() if len(parts) == 3 and not local else None
     try:
         data = datasets.load_dataset("/".join(parts), name=config, split=split)
     except Exception as error:  # the hub, the disk and the builder each have their own classes

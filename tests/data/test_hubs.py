@@ -1,13 +1,12 @@
 """Data sets by name, from stand-ins for the two hubs: no test uses a network."""
 
-import builtins
 import sys
 import types
 
 import pytest
 
 from kerasft._core.errors import InputError, MissingExtra
-from kerasft.data import hubs, open_source
+from kerasft.data import open_source
 
 ROWS = [{"text": f"row {i}", "label": i % 2, "tags": [0, 2][: i % 3]} for i in range(6)]
 FIELDS = {"text": "text", "label": "label", "tags": "labels"}
@@ -76,6 +75,8 @@ def test_hugging_face(hub):
         ("hf:mails:test", ("mails", None, "test")),
         ("hf:owner/mails:train[:10%]", ("owner/mails", None, "train[:10%]")),
         ("hf:owner/mails/config", ("owner/mails", "config", "train")),
+        ("hf:/data/mails", ("/data/mails", None, "train")),
+        ("hf:./data/mails:test", ("./data/mails", None, "test")),
     ],
 )
 def test_names_and_splits(hub, spec, call):
@@ -104,18 +105,7 @@ def test_errors_of_hugging_face(hub):
 
 
 def test_the_extra_is_named_when_it_is_missing(monkeypatch):
-    monkeypatch.delitem(sys.modules, "datasets", raising=False)
-    real = builtins.__import__
-
-    def without(name, *args, **kwargs):
-        if name == "datasets":
-            raise ModuleNotFoundError("No module named 'datasets'", name="datasets")
-        return real(name, *args, **kwargs)
-
-    monkeypatch.setattr(
-        hubs, "require", lambda module, extra: (_ for _ in ()).throw(MissingExtra(module, extra))
-    )
-    monkeypatch.setattr(builtins, "__import__", without)
+    monkeypatch.setitem(sys.modules, "datasets", None)  # as if it were not installed
     with pytest.raises(MissingExtra, match=r"kerasft\[hf\]"):
         open_source("hf:mails", FIELDS)
 
