@@ -183,13 +183,13 @@ def in_graph(tokenizer: Any, splitting: Splitting | None = None) -> Any:
     from keras_hub.src.utils.tensor_utils import preprocessing_function
 
     tokenizer._allow_python_workflow = False
-    ids = None
+    name, ids = type(tokenizer).__name__, None
     if isinstance(tokenizer, keras_hub.tokenizers.WordPieceTokenizer) and tokenizer.split:
         ids = _wordpiece_ids
-    elif isinstance(tokenizer, keras_hub.tokenizers.BytePairTokenizer):
-        if type(tokenizer).__name__ != "MistralTekkenTokenizer":
-            ids = _byte_pair_ids
-            tokenizer.kerasft_splitting = splitting or default_splitting(type(tokenizer).__name__)
+    bytes_too = isinstance(tokenizer, keras_hub.tokenizers.BytePairTokenizer)
+    if bytes_too and name != "MistralTekkenTokenizer":  # that one runs Python, also in a graph
+        ids = _byte_pair_ids
+        tokenizer.kerasft_splitting = splitting or default_splitting(name)
     if ids is not None:
         tokenizer._tokenize_tf = partial(preprocessing_function(ids), tokenizer)
     return tokenizer

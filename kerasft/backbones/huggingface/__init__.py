@@ -1,5 +1,7 @@
 """Hugging Face checkpoint folders, in and out."""
 
+from kerasft.backbones.huggingface.heads import Head, read_head
 from kerasft.backbones.huggingface.load import load_folder
+from kerasft.backbones.huggingface.save import write_folder
 
-__all__ = ["load_folder"]
+__all__ = ["Head", "load_folder", "read_head", "write_folder"]

@@ -11,11 +11,13 @@ from kerasft._core.errors import InputError
 
 _NORMAL, _UNKNOWN, _CONTROL, _USER, _BYTE = 1, 2, 3, 4, 6
 _UNIGRAM, _BPE = 1, 2
+# Kinds of pieces that a text can be made of.
+USABLE = (_NORMAL, _USER)
 _SPACE = "▁"
 _BLANKS = "\t\n\v\f\r\x85\xa0\u3000"
 _UNUSED = ("Cn", "Co", "Cs")
 # The first ids of XLM-RoBERTa are fairseq's, and its model file has three of its own instead.
-_FAIRSEQ = ("<s>", "<pad>", "</s>", "<unk>")
+FAIRSEQ = ("<s>", "<pad>", "</s>", "<unk>")
 
 
 def lowered(proto: bytes, lowercase: bool, strip_accents: bool) -> bytes:
@@ -26,7 +28,7 @@ def lowered(proto: bytes, lowercase: bool, strip_accents: bool) -> bytes:
     """
     from sentencepiece import SentencePieceNormalizer
 
-    model = _parse(proto, "the SentencePiece model")
+    model = parse_proto(proto, "the SentencePiece model")
     flags = {"add_dummy_prefix": False, "escape_whitespaces": False}
     flags["remove_extra_whitespaces"] = False
     own = None
@@ -64,7 +66,8 @@ def _compiled(rules: dict[str, str]) -> Any:
     return model.normalizer_spec
 
 
-def _parse(proto: bytes, source: str) -> Any:
+def parse_proto(proto: bytes, source: str) -> Any:
+    """The protocol buffer of a SentencePiece model; `InputError` if it is none."""
     from google.protobuf.message import DecodeError
     from sentencepiece import sentencepiece_model_pb2
 
@@ -79,7 +82,7 @@ def _parse(proto: bytes, source: str) -> Any:
 def read_proto(path: str) -> bytes:
     """The bytes of a SentencePiece model file; `InputError` if it is none."""
     proto = Path(path).read_bytes()
-    if not _parse(proto, path).pieces:
+    if not parse_proto(proto, path).pieces:
         raise InputError(f"{path} is not a SentencePiece model: it holds no pieces.")
     return proto
 
@@ -101,7 +104,7 @@ def proto_of(state: dict[str, Any], path: str, fairseq: bool) -> bytes:
     if fairseq:
         own = [("<unk>", 0.0), ("<s>", 0.0), ("</s>", 0.0)]
         end = -1 if pieces[-1][0] == "<mask>" else None
-        pieces, unknown = own + pieces[len(_FAIRSEQ) : end], "<unk>"
+        pieces, unknown = own + pieces[len(FAIRSEQ) : end], "<unk>"
     added = {t["content"]: t.get("special") for t in state.get("added_tokens") or []}
     for piece, score in pieces:
         kind = _kind(piece, unknown, added, unigram)
