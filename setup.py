@@ -14,7 +14,7 @@ REQUIRES = [
     "tensorflow-text>=2.20.1,<2.22; platform_system != 'Windows'",
     "keras>=3.15,<3.16",
     "keras-hub>=0.32,<0.33",
-    "tensorflow-datasets>=4.9.9,<4.10",
+    "tensorflow-datasets>=4.9.10,<4.10",
     "numpy>=2.1,<2.5",
     "scikit-learn>=1.6,<1.10",
     "pyarrow>=21,<27",
