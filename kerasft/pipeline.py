@@ -161,7 +161,7 @@ class Pipeline:
     # --- scores ---------------------------------------------------------------------------------
 
     def evaluate(
-        self, data: Any, columns: dict[str, str] | None = None, split: str = "data", **extra: Any
+        self, data: Any, columns: dict[str, str] | None = None, split: str = "data", **facts: Any
     ) -> Report:
         """Score the model on labelled rows.
 
@@ -169,26 +169,28 @@ class Pipeline:
             data: a path or any other source of rows, with the task's fields.
             columns: field -> column where they differ; those of the training data by default.
             split: a name for the rows, for the report.
-            extra: further fields of the report (`before`, `history`, `fit_seconds`).
+            facts: what else the report tells: `before`, `history`, `fit_seconds`, `extra`.
 
         Returns:
-            `kerasft.evaluation.Report`: `.metrics`, `.print()`, `.save(dir)`.
+            `kerasft.evaluation.Report`: `.after`, `.to_json()`, `.print()`, `.save(dir)`.
 
         Raises:
             InputError: if the data cannot be read, or holds a label that the model does not know.
         """
         source = self.source(data, columns)
-        collector = Collector(self.task)
+        task = self.task
+        collector = Collector(task.name, task.kind, task.labels, task.thresholds or None)
         for fields in source.chunks(_CHUNK):
-            collector.add(fields, self.task.targets(fields), self.logits(fields))
-        return collector.report(split=split, **extra)
+            shown = {name: fields[name] for name in task.texts}
+            collector.add(shown, task.targets(fields), task.scores(self.logits(fields)))
+        return collector.report(split=split, **facts)
 
     def source(self, data: Any, columns: dict[str, str] | None = None) -> Any:
         """Open labelled rows for this task, and check that every label is known."""
         from kerasft.data import check_labels
 
         source = open_source(data, self.task.fields(), self._columns(columns))
-        if getattr(self.task, "labels", ()):
+        if self.task.labels:
             check_labels(source, self.task.labels)
         return source
 

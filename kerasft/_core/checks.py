@@ -43,4 +43,6 @@ def whole(name: str, value: Any, low: int = 0) -> int:
     """Return the integer `value` if it is at least `low`, else raise `InputError`."""
     if isinstance(value, int) and not isinstance(value, bool) and value >= low:
         return value
-    raise InputError(f"`{name}` must be a whole number, at least {low}. Received: {name}={value!r}.")
+    raise InputError(
+        f"`{name}` must be a whole number, at least {low}. Received: {name}={value!r}."
+    )

@@ -1,4 +1,4 @@
-"""Files through tf.io.gfile, so that any path may be local, gs:// or ram://; writes are whole or absent."""
+"""Files by tf.io.gfile, so that a path may be local, gs:// or ram://; writes are whole or absent."""
 
 import contextlib
 import json

@@ -29,7 +29,9 @@ class Registry:
         """Add a frozen dataclass with a `name`; usable as a decorator. Raises on a double name."""
         name = getattr(member, "name", None)
         if not (isinstance(name, str) and dataclasses.is_dataclass(member)):
-            raise TypeError(f"A {self.kind} is a frozen dataclass with a `name`. Received: {member!r}")
+            raise TypeError(
+                f"A {self.kind} is a frozen dataclass with a `name`. Received: {member!r}"
+            )
         if not member.__dataclass_params__.frozen:
             raise TypeError(f"The {self.kind} {name!r} must be a frozen dataclass.")
         if self._members.setdefault(name, member) is not member:
@@ -91,7 +93,9 @@ class Registry:
 
     def describe(self) -> dict[str, str]:
         """First line of each member's docstring by name."""
-        return {n: (c.__doc__ or "").strip().splitlines()[0] for n, c in sorted(self._scan().items())}
+        return {
+            n: (c.__doc__ or "").strip().splitlines()[0] for n, c in sorted(self._scan().items())
+        }
 
     def _scan(self) -> dict[str, type]:
         if not self._scanned:

@@ -1,4 +1,4 @@
-"""Load TensorFlow, Keras and KerasHub once, in the way kerasft needs them, and guard their versions."""
+"""Load TensorFlow, Keras and KerasHub in the way kerasft needs them."""
 
 import os
 import sys

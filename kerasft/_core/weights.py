@@ -14,7 +14,7 @@ def to_bytes(arrays: dict[str, np.ndarray], notes: dict[str, Any] | None = None)
     from safetensors.numpy import save
 
     meta = {key: json.dumps(value) for key, value in (notes or {}).items()}
-    return save({k: np.ascontiguousarray(v) for k, v in arrays.items()}, meta or None)
+    return save({k: np.asarray(v, order="C") for k, v in arrays.items()}, meta or None)
 
 
 def read(path: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:

@@ -31,12 +31,8 @@ class HeadStyle:
 
 
 _POOLED = HeadStyle(pooler=True)
-_ROBERTA = HeadStyle(
-    hidden="tanh", hidden_key="classifier.dense", logits_key="classifier.out_proj"
-)
-_ELECTRA = HeadStyle(
-    hidden="gelu", hidden_key="classifier.dense", logits_key="classifier.out_proj"
-)
+_ROBERTA = HeadStyle(hidden="tanh", hidden_key="classifier.dense", logits_key="classifier.out_proj")
+_ELECTRA = HeadStyle(hidden="gelu", hidden_key="classifier.dense", logits_key="classifier.out_proj")
 _DISTIL = HeadStyle(hidden="relu", hidden_key="pre_classifier")
 _DEBERTA = HeadStyle(hidden="gelu", hidden_key="pooler.dense")
 _SCORE = HeadStyle(pooling="last", bias=False, logits_key="score")
@@ -82,13 +78,9 @@ def _decoder(name, backbone, tokenizer, *model_types, **flags):
 FAMILIES = (
     _encoder("bert", "BertBackbone", "BertTokenizer", _POOLED, "bert"),
     _encoder("roberta", "RobertaBackbone", "RobertaTokenizer", _ROBERTA, "roberta"),
-    _encoder(
-        "xlm_roberta", "XLMRobertaBackbone", "XLMRobertaTokenizer", _ROBERTA, "xlm-roberta"
-    ),
+    _encoder("xlm_roberta", "XLMRobertaBackbone", "XLMRobertaTokenizer", _ROBERTA, "xlm-roberta"),
     _encoder("distil_bert", "DistilBertBackbone", "DistilBertTokenizer", _DISTIL, "distilbert"),
-    _encoder(
-        "albert", "AlbertBackbone", "AlbertTokenizer", _POOLED, "albert", shares_blocks=True
-    ),
+    _encoder("albert", "AlbertBackbone", "AlbertTokenizer", _POOLED, "albert", shares_blocks=True),
     _encoder(
         "deberta_v3",
         "DebertaV3Backbone",
@@ -98,9 +90,7 @@ FAMILIES = (
         packable=False,
     ),
     _encoder("electra", "ElectraBackbone", "ElectraTokenizer", _ELECTRA, "electra"),
-    _encoder(
-        "f_net", "FNetBackbone", "FNetTokenizer", _POOLED, maskable=False, packable=False
-    ),
+    _encoder("f_net", "FNetBackbone", "FNetTokenizer", _POOLED, maskable=False, packable=False),
     _decoder("gpt2", "GPT2Backbone", "GPT2Tokenizer", "gpt2"),
     _decoder("opt", "OPTBackbone", "OPTTokenizer"),
     _decoder("llama", "LlamaBackbone", "LlamaTokenizer"),

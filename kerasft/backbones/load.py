@@ -46,9 +46,7 @@ def folder_of(preset: str) -> str | None:
     return None
 
 
-def load(
-    preset: str, *, dtype: str | None = None, dropout: float | None = None
-) -> tuple[Any, Any]:
+def load(preset: str, *, dtype: str | None = None, dropout: float | None = None) -> tuple[Any, Any]:
     """Load a pretrained backbone and its tokenizer.
 
     Args:
@@ -117,7 +115,9 @@ def _from_keras_hub(preset: str, source: str, options: dict[str, Any]) -> tuple[
     except KerasftError:
         raise
     except Exception as error:  # KerasHub's loaders raise many types for a preset not to be had
-        raise InputError(f"The preset {preset!r} could not be loaded: {_one_line(error)}") from error
+        raise InputError(
+            f"The preset {preset!r} could not be loaded: {_one_line(error)}"
+        ) from error
     return backbone, _surgery.in_graph(tokenizer)
 
 
@@ -133,7 +133,11 @@ def _refuse_foreign_class(folder: str) -> None:
 def _check_modules(value: Any, path: Path) -> None:
     if isinstance(value, dict):
         module = value.get("module")
-        if isinstance(module, str) and module.split(".")[0] not in ("keras", "keras_hub", "builtins"):
+        if isinstance(module, str) and module.split(".")[0] not in (
+            "keras",
+            "keras_hub",
+            "builtins",
+        ):
             raise InputError(
                 f"{path} names code outside Keras and KerasHub, which is never run. "
                 f"Received: module={module!r}."

@@ -1,6 +1,6 @@
 """Level 1: open labelled data of any kind as a stream, and split them."""
 
-from kerasft.data.batches import Feed, Plan, Position, encoder
+from kerasft.data.batches import Feed, Plan, encoder
 from kerasft.data.bundled import embedded
 from kerasft.data.encoded import Encoded, encode_rows
 from kerasft.data.labels import check_labels, discover_labels, label_field, order_labels
@@ -15,7 +15,6 @@ __all__ = [
     "Encoded",
     "Feed",
     "Plan",
-    "Position",
     "Source",
     "Split",
     "Summary",

@@ -1,7 +1,8 @@
 """Which rows go together: shuffled, in groups of like length, the same for one seed and epoch."""
 
+import itertools
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -58,39 +59,46 @@ class Plan:
         return 1.0 - float(self.lengths.sum()) / max(int(positions), 1)
 
 
-@dataclass
-class Position:
-    """Where training stands: the next batch of an epoch. A resumed run starts in mid-epoch."""
-
-    epoch: int = 0
-    step: int = 0
-
-
 @dataclass(frozen=True)
 class Feed:
-    """Batches as a `tf.data.Dataset`, from a position on.
+    """Batches as a `tf.data.Dataset`.
 
     Args:
         rows: the encoded rows.
         plan: which rows go together.
         inputs: names of the features that the model takes.
         length: a fixed width for every batch, or None for the longest row of each.
-        position: moved by whoever trains; the dataset begins there whenever it is iterated.
     """
 
     rows: Encoded
     plan: Plan
     inputs: tuple[str, ...]
     length: int | None = None
-    position: Position = field(default_factory=Position)
 
-    def __iter__(self) -> Iterator[tuple[dict[str, np.ndarray], np.ndarray]]:
-        for rows in self.plan.epoch(self.position.epoch)[self.position.step :]:
+    def batches(self, epoch: int = 0, step: int = 0) -> Iterator[tuple[dict, np.ndarray]]:
+        """The batches of one epoch, from a step on."""
+        for rows in self.plan.epoch(epoch)[step:]:
             features = self.rows.batch(rows, self.length)
             yield {name: features[name] for name in self.inputs}, self.rows.targets[rows]
 
-    def dataset(self) -> Any:
-        """A dataset of (features, targets) that is prefetched while the model runs."""
+    def once(self) -> Any:
+        """A dataset of the batches of one epoch."""
+        import tensorflow as tf
+
+        made = self._dataset(self.batches)
+        return made.apply(tf.data.experimental.assert_cardinality(self.plan.steps)).prefetch(2)
+
+    def endless(self, epoch: int = 0, step: int = 0) -> Any:
+        """A dataset that goes from epoch to epoch, from a position on; a resume starts inside."""
+
+        def batches() -> Iterator[tuple[dict, np.ndarray]]:
+            yield from self.batches(epoch, step)
+            for later in itertools.count(epoch + 1):
+                yield from self.batches(later)
+
+        return self._dataset(batches).prefetch(2)
+
+    def _dataset(self, batches: Callable[[], Iterator]) -> Any:
         import tensorflow as tf
 
         targets = self.rows.targets
@@ -98,10 +106,7 @@ class Feed:
             {n: tf.TensorSpec((None, self.length), tf.int32) for n in self.inputs},
             tf.TensorSpec((None, *targets.shape[1:]), targets.dtype),
         )
-        made = tf.data.Dataset.from_generator(lambda: iter(self), output_signature=signature)
-        if self.position.step == 0:
-            made = made.apply(tf.data.experimental.assert_cardinality(self.plan.steps))
-        return made.prefetch(2)
+        return tf.data.Dataset.from_generator(batches, output_signature=signature)
 
 
 def encoder(task: Any, tokenizer: Any) -> Callable[[dict[str, list]], dict[str, np.ndarray]]:

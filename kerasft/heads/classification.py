@@ -17,7 +17,7 @@ POOLINGS = ("cls", "mean", "max", "last")
 
 @keras.saving.register_keras_serializable("kerasft")
 class Pool(keras.layers.Layer):
-    """One vector from a sequence: the first token, the mean, the maximum, or the last real token.
+    """One vector from a sequence: first token, mean, maximum, or last real token.
 
         mean = sum_t m_t h_t / sum_t m_t,   max = max over t with m_t = 1,   last = h_max{t: m_t = 1}
 
@@ -84,10 +84,14 @@ class ClassificationHead:
             )
         return pooling
 
+    def is_own(self, family: Family) -> bool:
+        """Whether this is the head that the family's own classifiers have."""
+        return self.resolved_pooling(family) == family.head.pooling
+
     def build(self, family: Family, features: Any, inputs: dict[str, Any]) -> Any:
         """Connect the head to a backbone's symbolic outputs; returns logits [batch, outputs]."""
         pooling, style = self.resolved_pooling(family), family.head
-        own = pooling == style.pooling
+        own = self.is_own(family)
         sequence = features["sequence_output"] if isinstance(features, dict) else features
         if own and style.pooler:
             x = keras.layers.Activation("linear", dtype="float32", name="pool")(
@@ -95,12 +99,11 @@ class ClassificationHead:
             )
         else:
             x = Pool(pooling, name="pool")(sequence, inputs.get("padding_mask"))
-        initial = keras.initializers.TruncatedNormal(stddev=0.02)
         if own and style.hidden:
             x = keras.layers.Dense(
                 x.shape[-1],
                 activation=style.hidden,
-                kernel_initializer=initial,
+                kernel_initializer=keras.initializers.TruncatedNormal(stddev=0.02),
                 dtype="float32",
                 name="head_dense",
             )(x)
@@ -108,7 +111,7 @@ class ClassificationHead:
         return keras.layers.Dense(
             self.outputs,
             use_bias=style.bias or not own,
-            kernel_initializer=keras.initializers.clone_initializer(initial),
+            kernel_initializer=keras.initializers.TruncatedNormal(stddev=0.02),
             dtype="float32",
             name="logits",
         )(x)

@@ -70,5 +70,3 @@ def _with_state(adapted: Any) -> Any:
     if not callable(getattr(method, "state", None)):
         raise InputError(f"The method {method.name!r} has no adapter to save or load.")
     return method
-
-

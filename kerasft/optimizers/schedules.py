@@ -51,4 +51,9 @@ class WarmupDecay(keras.optimizers.schedules.LearningRateSchedule):
 
     def get_config(self) -> dict[str, Any]:
         """The arguments."""
-        return dict(peak=self.peak, steps=self.steps, warmup=self.warmup, shape=self.shape)
+        return {
+            "peak": self.peak,
+            "steps": self.steps,
+            "warmup": self.warmup,
+            "shape": self.shape,
+        }

@@ -52,9 +52,11 @@ class SoftmaxLoss(keras.losses.Loss):
 
     def get_config(self):
         """The arguments."""
-        own = dict(
-            smoothing=self.smoothing, gamma=self.gamma, class_weights=list(self.class_weights)
-        )
+        own = {
+            "smoothing": self.smoothing,
+            "gamma": self.gamma,
+            "class_weights": list(self.class_weights),
+        }
         return {**super().get_config(), **own}
 
 
@@ -95,7 +97,9 @@ class SigmoidLoss(keras.losses.Loss):
 
     def get_config(self):
         """The arguments."""
-        own = dict(
-            smoothing=self.smoothing, gamma=self.gamma, class_weights=list(self.class_weights)
-        )
+        own = {
+            "smoothing": self.smoothing,
+            "gamma": self.gamma,
+            "class_weights": list(self.class_weights),
+        }
         return {**super().get_config(), **own}

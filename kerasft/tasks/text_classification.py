@@ -11,7 +11,7 @@ from kerasft._core.errors import InputError
 from kerasft.backbones import family_of, template_of
 from kerasft.heads import ClassificationHead
 from kerasft.methods import Adapted, adapt
-from kerasft.metrics import classification, regression
+from kerasft.metrics import choose_thresholds
 from kerasft.preprocessing import pack
 from kerasft.tasks._losses import SigmoidLoss, SoftmaxLoss
 
@@ -84,6 +84,12 @@ class TextClassification:
         kinds = {"single-label": "label", "multi-label": "labels", "regression": "score"}
         return kinds[self.problem]
 
+    @property
+    def kind(self) -> str:
+        """The kind of report that scores this task (see `kerasft.evaluation`)."""
+        kinds = {"single-label": "multiclass", "multi-label": "multilabel"}
+        return kinds.get(self.problem, "regression")
+
     def fields(self) -> dict[str, str]:
         """Fields of an example and their kinds."""
         kinds = {"label": "label", "labels": "labels", "score": "number"}
@@ -119,7 +125,7 @@ class TextClassification:
         return pack(ragged, template, self.max_length)
 
     def targets(self, fields: dict[str, list]) -> np.ndarray:
-        """Numbers to learn: class int32 [n], {0, 1} float32 [n, classes], or score float32 [n, 1]."""
+        """Class int32 [n], {0, 1} float32 [n, classes], or score float32 [n, 1]."""
         values = fields[self.target]
         if self.problem == "regression":
             return np.asarray(values, np.float32)[:, None]
@@ -161,6 +167,42 @@ class TextClassification:
         head = ClassificationHead(self.outputs, self.pooling, self.head_dropout)
         logits = head.build(family, adapted(inputs), inputs)
         return keras.Model(inputs, logits, name="text_classification")
+
+    # --- a head that was fine-tuned elsewhere ---------------------------------------------------
+
+    def fits_head(self, head: Any, backbone: Any) -> bool:
+        """Whether a checkpoint's head (`kerasft.backbones.huggingface.Head`) is this task's."""
+        own = ClassificationHead(self.outputs, self.pooling).is_own(family_of(backbone))
+        labels = self.problem == "regression" or head.labels == self.labels
+        return own and labels and head.problem == self.problem
+
+    def load_head(self, model: Any, head: Any) -> None:
+        """Start from a checkpoint's head."""
+        for layer, kernel, bias in (
+            ("head_dense", head.hidden_kernel, head.hidden_bias),
+            ("logits", head.logits_kernel, head.logits_bias),
+        ):
+            if kernel is not None:
+                values = [kernel] if bias is None else [kernel, bias]
+                model.get_layer(layer).set_weights(values)
+
+    def to_head(self, model: Any) -> Any:
+        """The model's head as a checkpoint holds it; `InputError` if no checkpoint can."""
+        from kerasft.backbones.huggingface import Head
+
+        adapted = next(layer for layer in model.layers if isinstance(layer, Adapted))
+        family = family_of(adapted.backbone)
+        if not ClassificationHead(self.outputs, self.pooling).is_own(family):
+            raise InputError(
+                f"Transformers' classifier of this family pools with {family.head.pooling!r} only. "
+                f"Received: pooling={self.pooling!r}."
+            )
+        names = {layer.name for layer in model.layers}
+        hidden = model.get_layer("head_dense").get_weights() if "head_dense" in names else []
+        logits = model.get_layer("logits").get_weights()
+        hidden, logits = [*hidden, None, None][:2], [*logits, None][:2]
+        labels = self.labels or ("score",)
+        return Head(labels, self.problem, hidden[0], hidden[1], logits[0], logits[1])
 
     def loss(self) -> Any:
         """Cross-entropy (softmax or sigmoid) or mean squared error, as a Keras loss."""
@@ -222,15 +264,5 @@ class TextClassification:
         """The task with what is chosen on validation rows: the thresholds of a multi-label task."""
         if self.problem != "multi-label" or self.thresholds:
             return self
-        chosen = classification.choose_thresholds(y_true, self.scores(outputs))
+        chosen = choose_thresholds(y_true, self.scores(outputs))
         return dataclasses.replace(self, thresholds=tuple(float(t) for t in chosen))
-
-    def report(self, y_true: np.ndarray, outputs: np.ndarray) -> dict[str, Any]:
-        """The scores of logits against the truth, as JSON types (see `kerasft.metrics`)."""
-        scores = self.scores(outputs)
-        if self.problem == "regression":
-            return regression.scores(y_true.reshape(-1), scores)
-        if self.problem == "single-label":
-            return classification.multiclass(y_true, scores, self.labels)
-        limits = np.asarray(self.thresholds or (0.5,) * len(self.labels))
-        return classification.multilabel(y_true, scores, self.labels, limits)

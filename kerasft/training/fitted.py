@@ -26,6 +26,12 @@ class Fitted(keras.Model):
     def __init__(self, model: Any, row_loss: Any, objectives: tuple[Any, ...] = ()):
         super().__init__(name="fitted")
         self.model, self.row_loss, self.objectives = model, row_loss, objectives
+        self.shown = ()
+
+    @property
+    def running(self) -> list[Any]:
+        """The variables of the running loss and metrics of an epoch."""
+        return [v for metric in (self.metrics[0], *self.shown) for v in metric.variables]
 
     def call(self, inputs, training=None):
         """Run the wrapped model."""
@@ -49,7 +55,9 @@ def compiled(model: Any, task: Any, optimizer: Any, objectives: tuple[Any, ...] 
     """Wrap and compile a task's model; call it inside the strategy's scope."""
     loss = task.loss()
     fitted = Fitted(model, loss, objectives)
-    fitted.compile(optimizer=optimizer, loss=loss, metrics=task.metrics())
-    # Built now, so that `fit` need not draw a batch from the data to find out the shapes.
-    fitted.build(dict.fromkeys((i.name for i in model.inputs), (None, None)))
+    fitted.shown = task.metrics()
+    fitted.compile(optimizer=optimizer, loss=loss, metrics=fitted.shown)
+    # Built now, so that a checkpoint finds every variable before the first step.
+    fitted.build({i.name: (None, None) for i in model.inputs})
+    optimizer.build(model.trainable_variables)
     return fitted

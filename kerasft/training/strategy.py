@@ -41,3 +41,14 @@ def strategy_for(name: str) -> Any:
         "`fit` on several machines is not part of this release. Received: "
         "strategy='multi-worker'. Use auto, one-device or mirrored."
     )
+
+
+def dtype_for(precision: str) -> str:
+    """Return the dtype policy of a precision; `auto` is 16 bits where an accelerator has them."""
+    import tensorflow as tf
+
+    if precision != "auto":
+        return precision
+    if tf.config.list_logical_devices("TPU"):
+        return "mixed_bfloat16"
+    return "mixed_float16" if tf.config.list_logical_devices("GPU") else "float32"

@@ -14,7 +14,9 @@ _UNIGRAM, _BPE = 1, 2
 # Kinds of pieces that a text can be made of.
 USABLE = (_NORMAL, _USER)
 _SPACE = "▁"
-_BLANKS = "\t\n\v\f\r\x85\xa0\u3000"
+# White space that Transformers splits texts at before the pieces are looked up.
+_BLANKS = "\t\n\v\f\r\x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000"
+_BLANKS += "".join(map(chr, range(0x2000, 0x200B)))
 _UNUSED = ("Cn", "Co", "Cs")
 # The first ids of XLM-RoBERTa are fairseq's, and its model file has three of its own instead.
 FAIRSEQ = ("<s>", "<pad>", "</s>", "<unk>")
@@ -38,6 +40,7 @@ def lowered(proto: bytes, lowercase: bool, strip_accents: bool) -> bytes:
     after = [_without(sign, lowercase, strip_accents) for sign in signs]
     after = own.Normalize(after) if own else after
     rules = {"``": '"', "''": '"'} | {a: b for a, b in zip(signs, after) if a != b}
+    rules |= dict.fromkeys(_BLANKS, " ")
     spec = _compiled(rules)
     model.normalizer_spec.precompiled_charsmap = spec.precompiled_charsmap
     model.normalizer_spec.name = "user_defined"

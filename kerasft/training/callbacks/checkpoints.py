@@ -94,11 +94,10 @@ def _everything(fitted: Any) -> dict[str, Any]:
     Places, not paths: Keras numbers random generators over the whole process, so their names
     differ from one process to the next.
     """
-    metrics = [v for metric in fitted.metrics for v in metric.variables]
     groups = {
         "model": fitted.model.variables,
         "optimizer": fitted.optimizer.variables,
-        "metric": metrics,
+        "metric": fitted.running,
     }
     return {
         f"{kind}.{place:05d}": variable

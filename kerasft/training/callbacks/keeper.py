@@ -1,14 +1,12 @@
-"""The callback that moves the position, keeps history and checkpoints, and stops in time."""
+"""The callback that keeps history and checkpoints, and stops in time."""
 
 import math
 import time
-from typing import Any
 
 import keras
 import numpy as np
 
 from kerasft._core.errors import DivergedError, Interrupted
-from kerasft.data.batches import Feed
 from kerasft.evaluation import history
 from kerasft.training.callbacks.checkpoints import Store, set_metrics
 from kerasft.training.callbacks.interrupt import Interrupt
@@ -20,10 +18,11 @@ class Keeper(keras.callbacks.Callback):
 
     Args:
         store: where checkpoints go.
-        feed: the training batches, whose position this callback moves.
+        steps: batches in an epoch.
         progress: history and best epoch so far.
         interrupt: set by a signal.
-        history_path: where history.csv goes, or None.
+        start: epoch and step at which training begins.
+        history_path: where history.csv goes.
         every_steps, every_minutes: when to write a checkpoint in mid-epoch, or None.
         metrics: running metrics of the epoch that was interrupted.
     """
@@ -31,26 +30,27 @@ class Keeper(keras.callbacks.Callback):
     def __init__(
         self,
         store: Store,
-        feed: Feed,
+        steps: int,
         progress: Progress,
         interrupt: Interrupt,
         *,
-        history_path: str | None = None,
+        history_path: str,
+        start: tuple[int, int] = (0, 0),
         every_steps: int | None = None,
         every_minutes: float | None = None,
         metrics: dict[str, np.ndarray] | None = None,
     ):
         super().__init__()
-        self.store, self.feed, self.progress, self.interrupt = store, feed, progress, interrupt
+        self.store, self.steps, self.progress, self.interrupt = store, steps, progress, interrupt
         self.history_path, self.metrics = history_path, metrics or {}
         self.every_steps, self.every_seconds = every_steps, (every_minutes or math.inf) * 60
-        self.epoch, self.step = feed.position.epoch, feed.position.step
+        self.epoch, self.step = start
         self.saved_at = self.started_at = time.monotonic()
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
-        """Let the data begin at this epoch, in its middle after a resume."""
-        self.step = self.feed.position.step if epoch == self.feed.position.epoch else 0
-        self.feed.position.epoch, self.feed.position.step, self.epoch = epoch, self.step, epoch
+        """Begin an epoch; the first after a resume begins in its middle."""
+        self.step = self.step if epoch == self.epoch else 0
+        self.epoch = epoch
         set_metrics(self.model, self.metrics)
         self.metrics = {}
 
@@ -60,10 +60,12 @@ class Keeper(keras.callbacks.Callback):
         loss = float((logs or {}).get("loss", 0.0))
         if not math.isfinite(loss):
             raise DivergedError(
-                f"The loss became {loss} in step {self.step} of epoch {self.epoch + 1}, so training "
-                "stopped. Lower training.learning_rate, or check the data; float32 is safer than "
+                f"The loss became {loss} in step {self.step} of epoch {self.epoch + 1}, so "
+                "training stopped. Lower training.learning_rate, or check the data; float32 is safer than "
                 "mixed_float16."
             )
+        if self.step == self.steps:
+            return  # the end of the epoch follows, with a checkpoint of its own
         by_step = self.every_steps and self.step % self.every_steps == 0
         by_time = time.monotonic() - self.saved_at >= self.every_seconds
         if by_step or by_time or self.interrupt.wanted:
@@ -75,9 +77,7 @@ class Keeper(keras.callbacks.Callback):
         row = {"epoch": epoch + 1} | {k: float(v) for k, v in (logs or {}).items()}
         if self.progress.add(row):
             self.store.save_best(self.model.model)
-        if self.history_path:
-            history.write(self.history_path, self.progress.rows)
-        self.feed.position.epoch, self.feed.position.step = epoch + 1, 0
+        history.write(self.history_path, self.progress.rows)
         self.save(epoch + 1, 0)
         self.stop_if_wanted()
         if self.progress.exhausted:
@@ -92,7 +92,7 @@ class Keeper(keras.callbacks.Callback):
             "step": step,
             "progress": self.progress.to_json() | {"seconds": spent},
         }
-        self.store.save(self.model, epoch * self.feed.plan.steps + step, notes)
+        self.store.save(self.model, epoch * self.steps + step, notes)
         self.saved_at = time.monotonic()
 
     def stop_if_wanted(self) -> None:

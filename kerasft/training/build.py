@@ -1,0 +1,44 @@
+"""The Keras way: a functional model to compile and fit in one's own script; and `load`."""
+
+import os
+from typing import Any
+
+from kerasft.backbones import load as load_backbone
+from kerasft.methods import adapt
+from kerasft.pipeline import Pipeline
+
+
+def build(preset: str | Any, task: Any, method: Any = "full", **options: Any) -> Any:
+    """Build a functional `keras.Model` from a preset, a task and a method.
+
+    Args:
+        preset: a preset (see `kerasft.backbones.load`), or a KerasHub backbone.
+        task: a task with its labels, e.g. `kerasft.tasks.TextClassification(labels=...)`.
+        method: a method, its name, or a mapping with `name`.
+        options: `dtype` and `dropout` of the backbone.
+
+    Returns:
+        keras.Model from the backbone's inputs to logits; compile and fit it as any other.
+
+    Example:
+        >>> model = build("bert_tiny", TextClassification(labels=["ham", "spam"]), method="lora")
+        >>> model.compile(optimizer=adamw(2e-4, model), loss=task.loss(), metrics=task.metrics())
+    """
+    backbone = load_backbone(preset, **options)[0] if isinstance(preset, str) else preset
+    return task.build(adapt(backbone, method))
+
+
+def load(folder: str | os.PathLike, dtype: str | None = None) -> Pipeline:
+    """Load a pipeline from a run folder, or from what `Pipeline.save` wrote.
+
+    Args:
+        folder: the folder; it is never trusted: no pickle, no code.
+        dtype: another dtype policy than the saved one, e.g. `float32`.
+
+    Raises:
+        InputError: if there is no model in it.
+
+    Example:
+        >>> load("runs/spam").predict(["free prize!!!"])
+    """
+    return Pipeline.load(folder, dtype)

@@ -1,0 +1,193 @@
+"""`doctor`: what a recipe will do, told before it is done."""
+
+import dataclasses
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from kerasft._core import stack
+from kerasft.backbones import template_of
+from kerasft.data import Plan, duplicates, encode_rows, encoder, summarise
+from kerasft.training.prepare import Prepared, build_model, prepare_data
+from kerasft.training.recipe import Recipe
+
+_SAMPLE = 2000  # rows whose lengths stand for all, so that the doctor answers at once
+_BYTES = 4
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What the doctor found.
+
+    Args:
+        data: the findings as JSON types: `rows`, `labels`, `duplicates`, `empty`, `tokens`,
+            `steps`, `parameters`, `trainable_parameters`, `memory_bytes`, `seconds`, `warnings`.
+        text: the same for people.
+    """
+
+    data: dict[str, Any]
+    text: str
+
+
+def doctor(recipe: Recipe) -> Diagnosis:
+    """Look at a recipe and its data before training.
+
+    Args:
+        recipe: the recipe.
+
+    Returns:
+        `Diagnosis`: rows, labels and their balance, duplicates across splits, empty texts, the
+        share of texts that `max_length` cuts, padding, steps, trainable parameters, and
+        estimates of memory and time (from a few timed steps on random ids).
+
+    Raises:
+        InputError: for a recipe or data that could not be trained on.
+
+    Example:
+        >>> print(doctor(Recipe.load("recipe.yaml")).text)
+    """
+    stack.ensure()
+    prepared = prepare_data(recipe, empty="keep")
+    model, tokenizer = build_model(prepared, "float32")
+    found = _rows(prepared) | _tokens(prepared, tokenizer) | _model(model)
+    found |= _cost(prepared, model, found)
+    found["warnings"] = _warnings(found, recipe)
+    return Diagnosis(found, _text(found))
+
+
+def _rows(prepared: Prepared) -> dict[str, Any]:
+    summaries = {part: summarise(source) for part, source in prepared.sources.items()}
+    doubles = duplicates(prepared.sources)
+    return {
+        "rows": {part: s.rows for part, s in summaries.items()},
+        "labels": {part: s.labels for part, s in summaries.items()},
+        "empty": {part: sum(s.empty.values()) for part, s in summaries.items()},
+        "duplicates": {
+            "within": dict(doubles.within),
+            "across": {
+                f"{one} and {other}": count
+                for one, others in doubles.across.items()
+                for other, count in others.items()
+            },
+        },
+    }
+
+
+def _tokens(prepared: Prepared, tokenizer: Any) -> dict[str, Any]:
+    """Lengths in tokens of a sample of the training rows, and what batches make of them."""
+    long = dataclasses.replace(prepared.task, max_length=100_000)
+    limit = prepared.task.max_length
+    chunks = next(prepared.sources["train"].chunks(_SAMPLE))
+    pad = template_of(tokenizer).pad
+    lengths = encode_rows([chunks], encoder(long, tokenizer), pad=pad).lengths
+    kept = np.minimum(lengths, limit)
+    plan = Plan(kept, prepared.recipe.training.batch_size, prepared.recipe.seed)
+    return {
+        "tokens": {
+            "sample": len(lengths),
+            "median": float(np.median(lengths)),
+            "longest": int(lengths.max()),
+            "max_length": limit,
+            "cut_share": float((lengths > limit).mean()),
+            "padding_share": plan.padding(),
+            "mean_kept": float(kept.mean()),
+        }
+    }
+
+
+def _model(model: Any) -> dict[str, Any]:
+    def count(variables: Any) -> int:
+        return int(sum(np.prod(v.shape) for v in variables))
+
+    return {
+        "parameters": count(model.weights),
+        "trainable_parameters": count(model.trainable_weights),
+    }
+
+
+def _cost(prepared: Prepared, model: Any, found: dict[str, Any]) -> dict[str, Any]:
+    """Steps, memory and time; the time of a step is measured on random ids."""
+    settings = prepared.recipe.training
+    steps = -(-found["rows"]["train"] // settings.batch_size)
+    width = max(int(found["tokens"]["mean_kept"] / (1 - found["tokens"]["padding_share"])), 2)
+    seconds = _step_seconds(prepared, model, settings.batch_size, width)
+    # Weights, gradients, and Adam's two moments; then the activations of one batch.
+    state = found["parameters"] + 3 * found["trainable_parameters"]
+    hidden = model.get_layer("backbone").backbone.hidden_dim
+    blocks = model.get_layer("backbone").backbone.num_layers
+    activations = settings.batch_size * found["tokens"]["max_length"] * hidden * blocks * 16
+    return {
+        "steps": {"per_epoch": steps, "all": steps * settings.epochs},
+        "memory_bytes": _BYTES * int(state + activations),
+        "seconds": seconds * steps * settings.epochs,
+    }
+
+
+def _step_seconds(prepared: Prepared, model: Any, rows: int, width: int) -> float:
+    from kerasft.optimizers import adamw
+    from kerasft.training.fitted import compiled
+
+    names = [i.name for i in model.inputs]
+    ids = np.random.default_rng(0).integers(0, 5, (rows, width)).astype(np.int32)
+    x = {n: np.ones_like(ids) if n == "padding_mask" else ids * (n == "token_ids") for n in names}
+    task = prepared.task
+    kinds = {"single-label": (rows,), "multi-label": (rows, task.outputs), "regression": (rows, 1)}
+    y = np.zeros(kinds[task.problem], np.int32 if task.problem == "single-label" else np.float32)
+    fitted = compiled(model, task, adamw(1e-9, model))
+    fitted.train_on_batch(x, y)
+    times = []
+    for _ in range(3):
+        started = time.perf_counter()
+        fitted.train_on_batch(x, y)
+        times.append(time.perf_counter() - started)
+    return float(np.median(times))
+
+
+def _warnings(found: dict[str, Any], recipe: Recipe) -> list[str]:
+    tokens, said = found["tokens"], []
+    if tokens["cut_share"] > 0.1:
+        said.append(
+            f"{tokens['cut_share']:.0%} of the texts are longer than max_length="
+            f"{tokens['max_length']} and are cut; the longest has {tokens['longest']} tokens."
+        )
+    if sum(found["empty"].values()):
+        said.append(f"{sum(found['empty'].values())} texts are empty; training refuses them.")
+    for pair, count in found["duplicates"]["across"].items():
+        if count:
+            said.append(f"{count} texts stand both in {pair}: scores will be too good.")
+    counts = list(found["labels"]["train"].values())
+    if counts and min(counts) * 10 < max(counts):
+        said.append(
+            "The rarest label has less than a tenth of the rows of the commonest; think of "
+            "task.class_weights=balanced."
+        )
+    if found["trainable_parameters"] == 0:
+        said.append("No weight would move.")
+    return said
+
+
+def _text(found: dict[str, Any]) -> str:
+    tokens, lines = found["tokens"], []
+    for part, rows in found["rows"].items():
+        labels = found["labels"][part]
+        share = ", ".join(f"{k} {v} ({v / max(rows, 1):.0%})" for k, v in list(labels.items())[:12])
+        more = f", and {len(labels) - 12} more" if len(labels) > 12 else ""
+        lines.append(f"{part:11} {rows:>9,} rows  {share}{more}")
+    within = sum(found["duplicates"]["within"].values())
+    across = sum(found["duplicates"]["across"].values())
+    minutes = found["seconds"] / 60
+    lines += [
+        f"duplicates  {within} within a part, {across} across parts",
+        f"empty       {sum(found['empty'].values())} texts",
+        f"tokens      median {tokens['median']:.0f}, longest {tokens['longest']}; "
+        f"{tokens['cut_share']:.1%} cut at {tokens['max_length']}; "
+        f"{tokens['padding_share']:.1%} padding (first {tokens['sample']} rows)",
+        f"steps       {found['steps']['per_epoch']:,} an epoch, {found['steps']['all']:,} in all",
+        f"parameters  {found['parameters']:,}, of which {found['trainable_parameters']:,} "
+        f"({found['trainable_parameters'] / found['parameters']:.2%}) move",
+        f"memory      about {found['memory_bytes'] / 1e9:.1f} GB",
+        f"time        about {minutes:.1f} minutes on this machine, tracing not counted",
+    ]
+    return "\n".join(lines + [f"warning: {line}" for line in found["warnings"]])

@@ -1,0 +1,109 @@
+"""From a recipe to what training needs: sources, labels, backbone, model."""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+from kerasft._core.errors import InputError
+from kerasft.backbones import load
+from kerasft.backbones.load import folder_of, is_hugging_face
+from kerasft.data import DataSpec, Split, check_labels, make_splits, order_labels
+from kerasft.methods import adapt
+from kerasft.training.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """The rows of a run and the task that has seen their labels.
+
+    Args:
+        recipe: the recipe.
+        task: the task, with labels.
+        sources: part -> rows.
+        split: which row went where.
+    """
+
+    recipe: Recipe
+    task: Any
+    sources: dict[str, Any]
+    split: Split
+
+    @property
+    def scored(self) -> str:
+        """The part that the report scores: test, or validation where there is none."""
+        return next((p for p in ("test", "validation") if p in self.sources), "train")
+
+
+def prepare_data(recipe: Recipe, empty: str = "error") -> Prepared:
+    """Open, check and split the data, and find the labels.
+
+    Raises:
+        InputError: for data that cannot be read, or hold fewer than two labels.
+    """
+    task = dataclasses.replace(recipe.task_value(), max_length=recipe.data.max_length)
+    head = head_of(recipe)
+    if head is not None and not task.labels and head.problem == task.problem:
+        task = dataclasses.replace(task, labels=head.labels)
+    data = recipe.data
+    spec = DataSpec(
+        data.source("train"),
+        data.source("validation"),
+        data.source("test"),
+        dict(data.columns),
+        data.separator,
+    )
+    sources, split = make_splits(spec, task.fields(), recipe.seed, empty)
+    found = {label for counts in split.counts.values() for label in counts}
+    if head is not None and task.labels == head.labels and not found <= set(head.labels):
+        # The checkpoint's head was made for other labels: start from a new one.
+        task = dataclasses.replace(task, labels=recipe.task_value().labels)
+    return Prepared(recipe, _with_labels(task, sources, split), sources, split)
+
+
+def _with_labels(task: Any, sources: dict[str, Any], split: Split) -> Any:
+    if task.problem == "regression":
+        return task
+    counts = dict(split.counts["train"])
+    if not task.labels:
+        known = order_labels(label for part in split.counts.values() for label in part)
+        counts = {label: counts.get(label, 0) for label in known}
+        learned = [label for label in known if counts[label]]
+        if len(learned) < 2:
+            raise InputError(
+                f"{sources['train'].name} must have at least two labels. Received: "
+                f"{', '.join(map(repr, learned)) or 'none'}. Check that the label column is the "
+                "right one (data.columns)."
+            )
+    task = task.with_labels(counts)
+    for source in sources.values():
+        check_labels(source, task.labels)
+    return task
+
+
+def head_of(recipe: Recipe) -> Any:
+    """The fine-tuned classification head that the preset's folder holds, or None."""
+    folder = folder_of(recipe.preset)
+    if folder is None or not is_hugging_face(folder):
+        return None
+    from kerasft.backbones.huggingface import read_head
+
+    return read_head(folder)
+
+
+def build_model(prepared: Prepared, dtype: str) -> tuple[Any, Any]:
+    """Load the backbone, apply the method, and connect the head.
+
+    Returns:
+        (functional `keras.Model`, tokenizer); where the preset holds a fine-tuned head for these
+        labels, the model starts from it.
+    """
+    recipe, task = prepared.recipe, prepared.task
+    dropout = recipe.training.dropout
+    backbone, tokenizer = load(recipe.preset, dtype=dtype, dropout=dropout)
+    if dropout is not None:
+        task = dataclasses.replace(task, head_dropout=dropout)
+    model = task.build(adapt(backbone, recipe.method_value()))
+    head = head_of(recipe)
+    if head is not None and task.fits_head(head, backbone):
+        task.load_head(model, head)
+    return model, tokenizer

@@ -1,0 +1,256 @@
+"""`train`: a recipe in, a pipeline out."""
+
+import contextlib
+import os
+import tempfile
+import time
+from typing import Any
+
+import numpy as np
+
+from kerasft._core import files, stack, weights
+from kerasft._core.errors import InputError, KerasftError
+from kerasft._core.seeds import set_seed
+from kerasft.backbones import template_of
+from kerasft.data import Feed, Plan, encode_rows
+from kerasft.optimizers import WarmupDecay, adamw
+from kerasft.pipeline import Pipeline
+from kerasft.training.callbacks.checkpoints import Store
+from kerasft.training.callbacks.interrupt import Interrupt
+from kerasft.training.callbacks.progress import Progress
+from kerasft.training.prepare import Prepared, build_model, prepare_data
+from kerasft.training.recipe import Recipe
+
+
+def train(
+    recipe: Recipe,
+    out: str | os.PathLike | None = None,
+    resume: bool = False,
+    verbose: Any = "auto",
+) -> Pipeline:
+    """Fine-tune what a recipe says.
+
+    Args:
+        recipe: the recipe.
+        out: the run folder: recipe.yaml, model, metrics.json, history.csv, report, plots,
+            checkpoints. Nothing is kept but the pipeline when None.
+        resume: go on from the last checkpoint in `out`.
+        verbose: Keras' progress: "auto", 0, 1 or 2.
+
+    Returns:
+        `Pipeline` with the best weights; its `.report` holds the scores before and after.
+
+    Raises:
+        InputError: for wrong data or a wrong recipe, before anything is written.
+        Interrupted: after SIGTERM or Ctrl-C; the last checkpoint stands.
+        DivergedError: if the loss became NaN.
+
+    Example:
+        >>> pipe = train(Recipe(preset="bert_tiny", data={"train": "spam.csv"}), out="runs/spam")
+    """
+    stack.ensure()
+    with contextlib.ExitStack() as context:
+        folder = os.fspath(out) if out is not None else context.enter_context(_temporary())
+        checkpoints = files.join(folder, "checkpoints")
+        _check_folder(folder, resume, keeps=out is not None)
+        set_seed(recipe.seed)
+        run = Run(prepare_data(recipe), Store(checkpoints, recipe.training.keep), folder, verbose)
+        run.build()
+        run.fit(resume)
+        pipe = run.finish(save=out is not None)
+    return pipe
+
+
+def _temporary() -> Any:
+    return tempfile.TemporaryDirectory(prefix="kerasft-run-")
+
+
+def _check_folder(folder: str, resume: bool, keeps: bool) -> None:
+    if resume:
+        if not keeps:
+            raise InputError("`resume` needs the run folder. Received: out=None.")
+        Store(files.join(folder, "checkpoints")).newest()
+        if files.exists(files.join(folder, "metrics.json")):
+            raise InputError(f"The run in {folder} is complete; there is nothing to resume.")
+    elif keeps and files.names(folder):
+        raise InputError(
+            f"{folder} exists and is not empty, and a run is never overwritten. "
+            "Give a new folder, or --resume to go on with the run in it."
+        )
+
+
+class Run:
+    """The steps of one training, in order: `build`, `fit`, `finish`."""
+
+    def __init__(self, prepared: Prepared, store: Store, folder: str, verbose: Any):
+        self.prepared, self.store, self.folder, self.verbose = prepared, store, folder, verbose
+        self.recipe, self.task = prepared.recipe, prepared.task
+        self.settings = self.recipe.training
+
+    def build(self) -> None:
+        """Load the backbone and encode the rows."""
+        from kerasft.training.fitted import compiled
+        from kerasft.training.strategy import dtype_for, strategy_for
+
+        self.strategy = strategy_for(self.recipe.strategy)
+        with self.strategy.scope():
+            dtype = dtype_for(self.settings.precision)
+            model, tokenizer = build_model(self.prepared, dtype)
+            info = {"columns": dict(self.recipe.data.columns), "preset": self.recipe.preset}
+            self.pipe = Pipeline(model, tokenizer, self.task, info)
+            self.frozen = _frozen(model)
+            self.feeds = {
+                part: self._feed(part)
+                for part in ("train", "validation")
+                if part in self.prepared.sources
+            }
+            optimizer = self._optimizer(model)
+            self.fitted = compiled(model, self.task, optimizer)
+
+    def _feed(self, part: str) -> Feed:
+        pipe, source = self.pipe, self.prepared.sources[part]
+        pad = template_of(pipe.tokenizer).pad
+        rows = encode_rows(source.chunks(), pipe.encode, self.task.targets, pad=pad)
+        training = part == "train"
+        plan = Plan(rows.lengths, self.settings.batch_size, self.recipe.seed, shuffle=training)
+        return Feed(rows, plan, pipe.inputs, pipe.fixed_length)
+
+    def _optimizer(self, model: Any) -> Any:
+        settings = self.settings
+        steps = self.feeds["train"].plan.steps * settings.epochs
+        rate = WarmupDecay(
+            self.recipe.learning_rate(), steps, round(steps * settings.warmup), settings.schedule
+        )
+        return adamw(rate, model, weight_decay=settings.weight_decay, clip_norm=settings.clip_norm)
+
+    # --- fit ------------------------------------------------------------------------------------
+
+    def fit(self, resume: bool) -> None:
+        """Train, from the beginning or from the last checkpoint."""
+        from kerasft.training.callbacks.keeper import Keeper
+
+        steps, settings = self.feeds["train"].plan.steps, self.settings
+        self.progress, start, metrics = self._resumed() if resume else self._fresh()
+        with Interrupt() as interrupt:
+            keeper = Keeper(
+                self.store,
+                steps,
+                self.progress,
+                interrupt,
+                start=start,
+                history_path=files.join(self.folder, "history.csv"),
+                every_steps=settings.checkpoint_steps,
+                every_minutes=settings.checkpoint_minutes,
+                metrics=metrics,
+            )
+            started = time.monotonic()
+            epoch, step = start
+            if step:  # the rest of an interrupted epoch has fewer steps, so it is a fit of its own
+                self._fit(keeper, epoch, step, epoch + 1, steps - step)
+                epoch += 1
+            if epoch < settings.epochs and not self.progress.exhausted:
+                self._fit(keeper, epoch, 0, settings.epochs, steps)
+            self.progress.seconds += time.monotonic() - started
+        moved = [v.path for v, before in self.frozen if (np.asarray(v) != before).any()]
+        if moved:
+            raise KerasftError(f"{len(moved)} frozen weights moved in training, first {moved[0]}.")
+
+    def _fit(self, keeper: Any, epoch: int, step: int, epochs: int, steps: int) -> None:
+        held_out = self.feeds.get("validation")
+        self.fitted.fit(
+            self.feeds["train"].endless(epoch, step),
+            validation_data=held_out.once() if held_out else None,
+            initial_epoch=epoch,
+            epochs=epochs,
+            steps_per_epoch=steps,
+            callbacks=[keeper, *self._more_callbacks()],
+            shuffle=False,
+            verbose=self.verbose,
+        )
+
+    def _fresh(self) -> tuple[Progress, tuple[int, int], dict]:
+        """A new run: its recipe and split are written before the first step."""
+        progress = Progress(self._monitor(), self.settings.early_stopping)
+        if self.prepared.scored != "train":
+            progress.before = self._score().after
+        self.recipe.save(files.join(self.folder, "recipe.yaml"))
+        files.write_json(files.join(self.folder, "split.json"), self.prepared.split.to_json())
+        return progress, (0, 0), {}
+
+    def _resumed(self) -> tuple[Progress, tuple[int, int], dict]:
+        """Progress, position and running metrics of the last checkpoint."""
+        path = self.store.newest()
+        _, notes = weights.read(path)
+        running = self.store.restore(self.fitted, path)
+        metrics = running if notes["step"] else {}  # a new epoch begins from zero
+        return Progress(**notes["progress"]), (notes["epoch"], notes["step"]), metrics
+
+    def _monitor(self) -> str:
+        fallback = "val_loss" if "validation" in self.feeds else "loss"
+        wanted = self.settings.monitor or fallback
+        names = [m.name for m in self.task.metrics()] + ["loss"]
+        known = names + [f"val_{n}" for n in names if "validation" in self.feeds]
+        if wanted not in known:
+            raise InputError(
+                f"`training.monitor` must be one of: {', '.join(known)}. Received: {wanted!r}."
+            )
+        return wanted
+
+    def _more_callbacks(self) -> list[Any]:
+        import keras
+
+        if not self.settings.tensorboard:
+            return []
+        return [keras.callbacks.TensorBoard(files.join(self.folder, "logs"), write_graph=False)]
+
+    # --- finish ---------------------------------------------------------------------------------
+
+    def finish(self, save: bool) -> Pipeline:
+        """Take the best weights, score them, and write model and report."""
+        self.store.load_best(self.pipe.model)
+        if "validation" in self.feeds:
+            rows = self.prepared.sources["validation"]
+            self._tune(rows)
+        report = self._score(
+            before=self.progress.before,
+            history=self.progress.rows,
+            fit_seconds=self.progress.seconds,
+            extra=self._facts(),
+        )
+        self.pipe.report = report
+        if save:
+            self.pipe.save(files.join(self.folder, "model"))
+            report.save(self.folder)
+        return self.pipe
+
+    def _tune(self, rows: Any) -> None:
+        if self.task.kind != "multilabel":
+            return
+        chunks = [(self.task.targets(c), self.pipe.logits(c)) for c in rows.chunks()]
+        y_true, logits = (np.concatenate(parts) for parts in zip(*chunks, strict=True))
+        self.pipe.task = self.task = self.task.tuned(y_true, logits)
+
+    def _score(self, **facts: Any) -> Any:
+        part = self.prepared.scored
+        return self.pipe.evaluate(self.prepared.sources[part], split=part, **facts)
+
+    def _facts(self) -> dict[str, Any]:
+        model = self.pipe.model
+        return {
+            "preset": self.recipe.preset,
+            "method": self.recipe.method,
+            "seed": self.recipe.seed,
+            "best_epoch": self.progress.best_epoch,
+            "parameters": int(sum(_size(v) for v in model.weights)),
+            "trainable_parameters": int(sum(_size(v) for v in model.trainable_weights)),
+            "versions": stack.versions(),
+        }
+
+
+def _size(variable: Any) -> int:
+    return int(np.prod(variable.shape))
+
+
+def _frozen(model: Any) -> list[tuple[Any, Any]]:
+    """Frozen weights and their values, to be compared after training."""
+    return [(v, np.array(v)) for v in model.weights if not v.trainable]
