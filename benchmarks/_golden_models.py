@@ -131,9 +131,19 @@ FAMILIES: dict[str, dict[str, Any]] = {
         "use_sliding_window": False,
         **DECODER,
     },
+    "gemma2": {
+        "model_type": "gemma2",
+        "num_key_value_heads": 1,
+        "head_dim": 8,
+        "query_pre_attn_scalar": 4,
+        "rms_norm_eps": 1e-5,
+        "sliding_window": 16,
+        "rope_theta": 10000.0,
+        **DECODER,
+    },
 }
 # Hub folders of before Transformers 5 keep rope_theta at the top level; Qwen keeps the new form.
-OLD_ROPE = {"llama", "smollm2", "gemma", "mistral"}
+OLD_ROPE = {"llama", "smollm2", "gemma", "gemma2", "mistral"}
 tr.utils.logging.disable_progress_bar()
 
 
@@ -157,7 +167,7 @@ def model_of(family: str, tokenizer, number: int) -> torch.nn.Module:
         for name, weight in model.named_parameters():
             noise = 0.2 * torch.randn(weight.shape, generator=generator)
             scale = name.lower().endswith("norm.weight") or ".ln_" in name and weight.ndim == 1
-            one = scale and name.endswith("weight") and kind != "gemma"
+            one = scale and name.endswith("weight") and not kind.startswith("gemma")
             weight.copy_(noise + 1 if one else noise)
     return model.eval()
 

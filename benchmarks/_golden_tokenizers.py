@@ -342,5 +342,6 @@ WRITERS: dict[str, Callable[[Path], None]] = {
     "qwen2": qwen,
     "qwen3": qwen,
     "gemma": gemma,
+    "gemma2": gemma,
     "mistral": mistral,
 }

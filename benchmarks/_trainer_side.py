@@ -78,8 +78,9 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
         start = time.perf_counter()
         loss = trainer.train().training_loss
         seconds = time.perf_counter() - start
-        guesses = np.argmax(trainer.predict(data[1]).predictions, axis=-1)
-    truth = [row["labels"] for row in data[1]]
+        # `group_by_length` reorders these rows too, so the truth comes from here and not from data.
+        answers = trainer.predict(data[1])
+    truth, guesses = answers.label_ids, np.argmax(answers.predictions, axis=-1)
     return {
         "accuracy": float(accuracy_score(truth, guesses)),
         "macro_f1": float(f1_score(truth, guesses, average="macro")),

@@ -53,7 +53,7 @@ def with_kerasft(job: dict[str, Any], out: Path) -> dict[str, Any]:
         training={key: job[key] for key in keys},
         seed=job["seed"],
     )
-    kf.train(recipe, out=str(out / f"run-{job['seed']}"))
+    kf.train(recipe, out=str(out / f"run-{job['seed']}"), verbose=2)
     scores = json.loads((out / f"run-{job['seed']}" / "metrics.json").read_text())
     return {key: scores[key] for key in ("accuracy", "macro_f1", "fit_seconds")}
 

@@ -1,4 +1,4 @@
-"""Files by tf.io.gfile, so that a path may be local, gs:// or ram://; writes are whole or absent."""
+"""Files by tf.io.gfile: paths may be local, gs:// or ram://; writes are whole or absent."""
 
 import contextlib
 import json

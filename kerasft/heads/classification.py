@@ -19,7 +19,9 @@ POOLINGS = ("cls", "mean", "max", "last")
 class Pool(keras.layers.Layer):
     """One vector from a sequence: first token, mean, maximum, or last real token.
 
-        mean = sum_t m_t h_t / sum_t m_t,   max = max over t with m_t = 1,   last = h_max{t: m_t = 1}
+        mean = sum_t m_t h_t / sum_t m_t
+        max  = max over t with m_t = 1, unit by unit
+        last = h_t at the largest t with m_t = 1
 
     Args:
         pooling: `cls`, `mean`, `max` or `last`.

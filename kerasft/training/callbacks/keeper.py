@@ -61,8 +61,8 @@ class Keeper(keras.callbacks.Callback):
         if not math.isfinite(loss):
             raise DivergedError(
                 f"The loss became {loss} in step {self.step} of epoch {self.epoch + 1}, so "
-                "training stopped. Lower training.learning_rate, or check the data; float32 is safer than "
-                "mixed_float16."
+                "training stopped. Lower training.learning_rate, or check the data; float32 is "
+                "safer than mixed_float16."
             )
         if self.step == self.steps:
             return  # the end of the epoch follows, with a checkpoint of its own
