@@ -9,7 +9,7 @@ import typer
 
 from kerasft._version import __version__
 from kerasft.cli.failures import INPUT, INTERRUPTED, UNREAD, report
-from kerasft.cli.output import as_json, results, whole_file
+from kerasft.cli.output import as_json, results, start_quietly, whole_file
 
 app = typer.Typer(
     name="kerasft",
@@ -62,6 +62,7 @@ def quickstart(
     """Fine-tune the embedded BERT-Tiny on the embedded mails, and ask the SavedModel."""
     import kerasft as kf
 
+    start_quietly()
     kf.quickstart(out)
 
 
@@ -70,6 +71,7 @@ def tasks() -> None:
     """List the tasks, one a line."""
     import kerasft as kf
 
+    start_quietly()
     _list(kf.tasks.registry.describe())
 
 
@@ -78,6 +80,7 @@ def methods() -> None:
     """List the tuning methods, one a line."""
     import kerasft as kf
 
+    start_quietly()
     _list(kf.methods.registry.describe())
 
 
@@ -86,6 +89,7 @@ def presets() -> None:
     """List the presets that are known by name, one a line."""
     import kerasft as kf
 
+    start_quietly()
     _list(kf.backbones.presets())
 
 
@@ -95,6 +99,7 @@ def doctor(recipe: RecipeFile, overrides: Overrides = None) -> None:
     import kerasft as kf
 
     plan = kf.Recipe.load(recipe, *(overrides or ()))  # a mistake shows before TensorFlow loads
+    start_quietly()
     typer.echo(kf.doctor(plan).text)
 
 
@@ -114,6 +119,7 @@ def train(
     import kerasft as kf
 
     plan = kf.Recipe.load(recipe, *(overrides or ()))
+    start_quietly()
     kf.train(plan, out=out, resume=resume)
     typer.echo(f"The run is in {out}. Next: kerasft export {out} saved_models/NAME")
 
@@ -132,6 +138,7 @@ def evaluate(
     """Score a trained model on labelled rows."""
     import kerasft as kf
 
+    start_quietly()
     with results():
         scores = kf.load(run).evaluate(data)
         if out is not None:
@@ -151,6 +158,7 @@ def predict(
     """Answer every row of DATA: one JSON line a row, keys as in the SavedModel's outputs."""
     import kerasft as kf
 
+    start_quietly()
     with results() as stdout:
         rows = kf.load(run).predict_rows(data)
         if out is None:
@@ -176,6 +184,7 @@ def export(
     """Write a SavedModel for TF Serving, load it again, and compare its answers."""
     import kerasft as kf
 
+    start_quietly()
     with results() as stdout:
         print(kf.load(run).export(folder, version=version), file=stdout)
 

@@ -1,15 +1,41 @@
-"""Machine-readable output: JSON alone on stdout, or whole in a file."""
+"""Clean output: JSON alone on stdout or whole in a file, and a stderr for what matters."""
 
 import contextlib
 import json
 import os
 import sys
+import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from kerasft._core import files
+from kerasft._core import files, stack
+
+
+def start_quietly() -> None:
+    """Load TensorFlow with the notes of its start kept off stderr, unless it fails to start.
+
+    TensorFlow tells of a missing GPU before any log level is read, several times, and would
+    bury the one line that says what is wrong with the input.
+    """
+    stack.ensure()
+    sys.stderr.flush()
+    stderr = os.dup(2)
+    with tempfile.TemporaryFile() as notes:
+        os.dup2(notes.fileno(), 2)
+        try:
+            import tensorflow as tf
+            import tensorflow_text  # noqa: F401
+
+            tf.config.list_physical_devices("GPU")
+        except BaseException:
+            notes.seek(0)
+            os.write(stderr, notes.read())
+            raise
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
 
 
 @contextlib.contextmanager

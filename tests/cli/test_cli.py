@@ -69,6 +69,7 @@ class Fake:
 @pytest.fixture
 def fake(monkeypatch):
     stand_in = Fake()
+    monkeypatch.setattr("kerasft.cli.main.start_quietly", lambda: None)
     for name in ("train", "doctor", "load", "quickstart"):
         # Into __dict__, since asking the module for the real one would load TensorFlow.
         monkeypatch.setitem(vars(kerasft), name, getattr(stand_in, name))
@@ -86,6 +87,7 @@ def raising(monkeypatch, error):
     def load(folder):
         raise error
 
+    monkeypatch.setattr("kerasft.cli.main.start_quietly", lambda: None)
     monkeypatch.setitem(vars(kerasft), "load", load)
 
 
@@ -317,6 +319,26 @@ def test_the_process_ends_with_the_code_and_one_line(tmp_path):
     assert done.stderr.startswith("error: There is no recipe file none.yaml.")
     assert done.stderr.count("\n") == 1
     assert os.listdir(tmp_path) == []
+
+
+def test_the_notes_of_tensorflow_do_not_bury_the_line(tmp_path):
+    done = shell("evaluate", "no-run", "test.csv", "--json", cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.startswith("error: ")
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_failing_start_of_tensorflow_shows_its_notes(monkeypatch, capfd):
+    def fail(kind):
+        os.write(2, b"a note of the C++ side\n")
+        raise RuntimeError("no device")
+
+    monkeypatch.setattr("tensorflow.config.list_physical_devices", fail)
+    assert run(["methods"]) == 1
+    shown = capfd.readouterr().err
+    assert "a note of the C++ side" in shown
+    assert "error: RuntimeError: no device" in shown
 
 
 def test_a_mistake_in_the_recipe_is_told_before_anything_heavy_loads(recipe):
