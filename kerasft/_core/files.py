@@ -106,6 +106,13 @@ def remove(path: str | os.PathLike) -> None:
     gfile().remove(os.fspath(path)) if is_remote(path) else Path(path).unlink()
 
 
+def remove_tree(folder: str | os.PathLike) -> None:
+    """Remove a folder and what is in it, if it is there."""
+    if not exists(folder):
+        return
+    gfile().rmtree(os.fspath(folder)) if is_remote(folder) else shutil.rmtree(folder)
+
+
 @contextlib.contextmanager
 def new_folder(path: str | os.PathLike) -> Iterator[Path]:
     """Give a local folder to fill; it becomes `path` at the end, or vanishes on an error.

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from kerasft.data.encoded import Encoded
+from kerasft.data.encoded import Encoded, encode_rows
+from kerasft.data.source import open_source
 
 # Rows of so many batches are shuffled together before they are sorted by length, so that a batch
 # holds texts of like length and the order over an epoch stays a real shuffle.
@@ -85,7 +86,7 @@ class Feed:
         """A dataset of the batches of one epoch."""
         import tensorflow as tf
 
-        made = self._dataset(self.batches)
+        made = self.dataset(self.batches)
         return made.apply(tf.data.experimental.assert_cardinality(self.plan.steps)).prefetch(2)
 
     def endless(self, epoch: int = 0, step: int = 0) -> Any:
@@ -96,9 +97,10 @@ class Feed:
             for later in itertools.count(epoch + 1):
                 yield from self.batches(later)
 
-        return self._dataset(batches).prefetch(2)
+        return self.dataset(batches).prefetch(2)
 
-    def _dataset(self, batches: Callable[[], Iterator]) -> Any:
+    def dataset(self, batches: Callable[[], Iterator]) -> Any:
+        """A dataset of what a function of batches gives, each time it is iterated."""
         import tensorflow as tf
 
         targets = self.rows.targets
@@ -125,3 +127,40 @@ def encoder(task: Any, tokenizer: Any) -> Callable[[dict[str, list]], dict[str, 
         return {name: value.numpy() for name, value in graph(texts).items()}
 
     return encode
+
+
+def batches(
+    data: Any,
+    task: Any,
+    tokenizer: Any,
+    batch_size: int = 32,
+    *,
+    columns: dict[str, str] | None = None,
+    shuffle: bool = True,
+    seed: int = 0,
+) -> Any:
+    """Labelled rows as a dataset for `keras.Model.fit`, in batches of texts of like length.
+
+    Args:
+        data: a path or any other source of rows (see `open_source`).
+        task: a task with its labels.
+        tokenizer: the backbone's KerasHub tokenizer.
+        batch_size: rows in a batch.
+        columns: field -> column, where the two differ.
+        shuffle: another order in every epoch; False keeps the order of the rows.
+        seed: seed of the shuffle.
+
+    Returns:
+        tf.data.Dataset of (features int32 [rows, length] each, targets), one epoch long.
+
+    Example:
+        >>> model.fit(batches("spam.csv", task, tokenizer, batch_size=32), epochs=3)
+    """
+    import tensorflow as tf
+
+    source = open_source(data, task.fields(), columns)
+    rows = encode_rows(source.chunks(), encoder(task, tokenizer), task.targets)
+    plan = Plan(rows.lengths, batch_size, seed, shuffle)
+    feed, epochs = Feed(rows, plan, ("padding_mask", *rows.ids)), itertools.count()
+    made = feed.dataset(lambda: feed.batches(next(epochs)))
+    return made.apply(tf.data.experimental.assert_cardinality(plan.steps)).prefetch(2)

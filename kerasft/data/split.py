@@ -199,6 +199,11 @@ class Split:
         del record["assignment"]
         return record
 
+    def to_csv(self) -> str:
+        """Lines `row,part` for the rows of the data that were split, counted from 1."""
+        lines = (f"{i},{self.names[part]}" for i, part in enumerate(self.assignment.tolist(), 1))
+        return "\n".join(["row,part", *lines]) + "\n"
+
 
 def take(source: Source, assignment: np.ndarray, part: int) -> Source:
     """Return the source of one part's rows, read as a stream out of the whole.

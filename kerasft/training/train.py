@@ -174,7 +174,9 @@ class Run:
         if self.prepared.scored != "train":
             progress.before = self._score().after
         self.recipe.save(files.join(self.folder, "recipe.yaml"))
-        files.write_json(files.join(self.folder, "split.json"), self.prepared.split.to_json())
+        split = self.prepared.split
+        files.write_json(files.join(self.folder, "split.json"), split.to_json())
+        files.write_text(files.join(self.folder, "split.csv"), split.to_csv())
         return progress, (0, 0), {}
 
     def _resumed(self) -> tuple[Progress, tuple[int, int], dict]:
@@ -219,6 +221,8 @@ class Run:
         )
         self.pipe.report = report
         if save:
+            # A run that was killed while it wrote the model is resumed into the same place.
+            files.remove_tree(files.join(self.folder, "model"))
             self.pipe.save(files.join(self.folder, "model"))
             report.save(self.folder)
         return self.pipe
