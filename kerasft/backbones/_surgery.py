@@ -84,6 +84,15 @@ def replace(owner: Any, attribute: str, new: Any) -> Any:
     return old
 
 
+def leave_first_batch(model: Any) -> None:
+    """Keep `fit` from building a built model once more, from the first batch.
+
+    Under tf.distribute Keras does so with the mean of the batch over the replicas, and fails where
+    one replica has got fewer rows than another.
+    """
+    model._maybe_symbolic_build = lambda *_, **__: None
+
+
 def blocks_of(backbone: Any) -> list[Any]:
     """The transformer blocks in order, each once (ALBERT's groups hold lists of them)."""
     flat = []

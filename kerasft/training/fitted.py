@@ -3,6 +3,7 @@
 from typing import Any
 
 from kerasft._core import stack
+from kerasft.backbones._surgery import leave_first_batch
 
 stack.ensure()
 import keras  # noqa: E402  (after the backend is chosen)
@@ -20,7 +21,7 @@ class Fitted(keras.Model):
     Args:
         model: the functional `keras.Model` of `task.build`.
         row_loss: a Keras loss whose `call(y, y_pred)` gives one value a row.
-        objectives: bound objectives, each `(forward, x, y, y_pred) -> [batch]`.
+        objectives: bound objectives, each with a `weight` and `(forward, x, y, y_pred) -> [batch]`.
     """
 
     def __init__(self, model: Any, row_loss: Any, objectives: tuple[Any, ...] = ()):
@@ -39,16 +40,46 @@ class Fitted(keras.Model):
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """The mean over the rows of the global batch."""
+        total, count = self._summed(x, y, y_pred, sample_weight, training)
+        return self._mean(total, count)
+
+    def train_step(self, data):
+        """One update."""
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        with tf.GradientTape() as tape:
+            y_pred = self(x, training=True)
+            total, count = self._summed(x, y, y_pred, sample_weight, training=True)
+            loss = self.optimizer.scale_loss(self._mean(total, count))
+        variables = self.trainable_weights
+        self.optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables))
+        return self._shown(total, count, x, y, y_pred, sample_weight)
+
+    def test_step(self, data):
+        """Loss and metrics of one batch."""
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        y_pred = self(x, training=False)
+        total, count = self._summed(x, y, y_pred, sample_weight, training=False)
+        return self._shown(total, count, x, y, y_pred, sample_weight)
+
+    def _summed(self, x, y, y_pred, sample_weight, training):
+        """Sum of the weighted losses of this replica's rows, and sum of the weights."""
         rows = tf.cast(self.row_loss.call(y, y_pred), tf.float32)
         if training:
             for objective in self.objectives:
-                rows += tf.cast(objective(self, x, y, y_pred), tf.float32)
+                rows += objective.weight * tf.cast(objective(self, x, y, y_pred), tf.float32)
         weight = tf.ones_like(rows) if sample_weight is None else tf.cast(sample_weight, rows.dtype)
-        total, count = tf.reduce_sum(rows * weight), tf.reduce_sum(weight)
+        return tf.reduce_sum(rows * weight), tf.reduce_sum(weight)
+
+    def _mean(self, total, count):
         replica = tf.distribute.get_replica_context()
         if replica is not None and replica.num_replicas_in_sync > 1:
             count = replica.all_reduce(tf.distribute.ReduceOp.SUM, count)
         return total / tf.maximum(count, 1e-12)
+
+    def _shown(self, total, count, x, y, y_pred, sample_weight):
+        """Running loss and metrics. A replica with fewer rows than another weighs less."""
+        self.metrics[0].update_state(total / tf.maximum(count, 1e-12), sample_weight=count)
+        return self.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
 
 
 def compiled(model: Any, task: Any, optimizer: Any, objectives: tuple[Any, ...] = ()) -> Fitted:
@@ -60,4 +91,5 @@ def compiled(model: Any, task: Any, optimizer: Any, objectives: tuple[Any, ...] 
     # Built now, so that a checkpoint finds every variable before the first step.
     fitted.build({i.name: (None, None) for i in model.inputs})
     optimizer.build(model.trainable_variables)
+    leave_first_batch(fitted)
     return fitted
