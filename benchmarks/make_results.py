@@ -68,8 +68,9 @@ def full(run: dict[str, Any]) -> str:
             for b in run["bounds"]
         ]
         parts.append(table(["bound", "value", "limit", ""], rows))
-    rows = [[key, number(value)] for key, value in run["values"].items()]
-    parts.append(table(["value", ""], rows))
+    bounded = {bound["name"] for bound in run["bounds"]}
+    rows = [[k, number(value)] for k, value in run["values"].items() if k not in bounded]
+    parts += [table(["value", ""], rows)] if rows else []
     raw = [[key, number(value)] for key, value in run["raw"].items()]
     parts += [table(["raw", ""], raw)] if raw else []
     return "\n\n".join(parts)

@@ -21,6 +21,7 @@ from _parity_common import (
     MAX_LENGTH,
     RANK,
     RATE,
+    SEED,
     TARGETS,
     TEXTS,
     adapter,
@@ -148,6 +149,7 @@ def main() -> int:
             write_golden(theirs)
         found = differences(full(folder, out / "after") | lora(folder), theirs)
     against = "Transformers and PEFT" if args.torch_python else "the golden arrays"
+    found = {key.replace("_", " "): value for key, value in found.items()}
     bounds = [harness.Bound(key, value, "<=", LIMIT) for key, value in found.items()]
     path = harness.record(
         f"parity-{args.model.name}" + ("" if args.torch_python else "-golden"),
@@ -155,6 +157,7 @@ def main() -> int:
         "one full-batch step of SGD, LoRA; largest absolute differences.",
         values=found,
         bounds=bounds,
+        seeds=[SEED],
         packages=packages,
     )
     return harness.finish(path)

@@ -28,8 +28,7 @@ def kerasft_command() -> str:
 def run(out: Path) -> dict:
     """Run the quickstart into a new folder; its metrics.json."""
     subprocess.run([kerasft_command(), "quickstart", "--out", str(out)], check=True)
-    (metrics,) = out.rglob("metrics.json")
-    return json.loads(metrics.read_text(encoding="utf-8"))
+    return json.loads((out / "run" / "metrics.json").read_text(encoding="utf-8"))
 
 
 def main() -> int:

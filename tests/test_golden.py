@@ -17,7 +17,7 @@ DECODERS |= {"mistral"}
 
 
 def test_every_family_is_there_and_all_stay_small():
-    assert set(FAMILIES) == ENCODERS | DECODERS | {"bert_h5"}
+    assert set(FAMILIES) >= ENCODERS | DECODERS | {"bert_h5"}
     assert sum(path.stat().st_size for path in GOLDEN.rglob("*") if path.is_file()) < 3_000_000
 
 
