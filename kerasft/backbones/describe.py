@@ -106,11 +106,17 @@ def load_tokenizer(folder: str) -> Any:
     config = dict(record["config"])
     if "misc_special_tokens" in config:
         config["misc_special_tokens"] = set(config["misc_special_tokens"])
-    tokenizer = getattr(keras_hub.tokenizers, name)(**_without_empty(config))
+    cls = getattr(keras_hub.tokenizers, name)
+    tokenizer = cls(**_needed(cls), **_without_empty(config))
     tokenizer.load_assets(str(folder))
     fields = {k: tuple(v) if isinstance(v, list) else v for k, v in record["template"].items()}
     set_template(tokenizer, Template(**fields))
     return _surgery.in_graph(tokenizer)
+
+
+def _needed(cls: type) -> dict[str, None]:
+    """The vocabulary, where the class wants it to be named: it comes with `load_assets`."""
+    return {n: None for n in inspect.signature(cls).parameters if n in ("vocabulary", "proto")}
 
 
 def _without_empty(config: dict[str, Any]) -> dict[str, Any]:
