@@ -14,6 +14,7 @@ from kerasft.backbones import (
     load_tokenizer,
     save_tokenizer,
     sites,
+    template_of,
 )
 from kerasft.data import encode_rows, encoder, open_source
 from kerasft.evaluation import Collector, Report
@@ -81,7 +82,7 @@ class Pipeline:
 
         Rows are computed in batches of like length, so that little of the work is padding.
         """
-        encoded = encode_rows([fields], self.encode)
+        encoded = encode_rows([fields], self.encode, pad=template_of(self.tokenizer).pad)
         order = np.argsort(-encoded.lengths, kind="stable")
         out: np.ndarray | None = None
         for start in range(0, len(order), self.batch_size):

@@ -117,24 +117,39 @@ def remove_tree(folder: str | os.PathLike) -> None:
 def new_folder(path: str | os.PathLike) -> Iterator[Path]:
     """Give a local folder to fill; it becomes `path` at the end, or vanishes on an error.
 
-    Raises `InputError` if `path` is there already. A remote path is filled by copying.
+    Raises `InputError` if `path` is there already. A remote path is filled by copying. Folders
+    above it that were made for it vanish too.
     """
     if exists(path):
         raise InputError(f"{os.fspath(path)} exists already and is never overwritten.")
     if is_remote(path):
         with tempfile.TemporaryDirectory() as local:
             yield Path(local)
-            copy_tree(local, path)
+            _copy_whole(local, os.fspath(path))
         return
     target = Path(path)
+    made = [folder for folder in target.parents if not folder.exists()]
     target.parent.mkdir(parents=True, exist_ok=True)
     aside = target.parent / f".{target.name}.{uuid.uuid4().hex[:8]}.tmp"
-    aside.mkdir()
     try:
+        aside.mkdir()
         yield aside
         os.rename(aside, target)
     except BaseException:
         shutil.rmtree(aside, ignore_errors=True)
+        for folder in made:
+            with contextlib.suppress(OSError):  # somebody else has put something there
+                folder.rmdir()
+        raise
+
+
+def _copy_whole(local: str, path: str) -> None:
+    """Copy to a remote place; what has arrived is removed if the rest cannot follow."""
+    try:
+        copy_tree(local, path)
+    except BaseException:
+        if exists(path):
+            gfile().rmtree(path)
         raise
 
 

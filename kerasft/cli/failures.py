@@ -15,6 +15,7 @@ OURS, INPUT, INTERRUPTED, UNREAD = 1, 2, 130, 141
 _REFUSED = {
     errno.EACCES,
     errno.EDQUOT,
+    errno.EEXIST,
     errno.EISDIR,
     errno.ENAMETOOLONG,
     errno.ENOSPC,
