@@ -8,6 +8,7 @@ from kerasft._core.checks import one_of
 from kerasft._core.errors import InputError
 from kerasft.backbones import _surgery
 from kerasft.backbones.families import FAMILIES, family_of
+from kerasft.backbones.words import Splitting
 from kerasft.preprocessing import Template
 
 # Tokenizers that no family names as its own, but checkpoints of a family may come with.
@@ -93,6 +94,9 @@ def save_tokenizer(tokenizer: Any, folder: str) -> None:
     Path(folder).mkdir(parents=True, exist_ok=True)
     tokenizer.save_assets(str(folder))
     record = {"class": type(tokenizer).__name__, "config": config, "template": vars(template)}
+    splitting = _surgery.splitting_of(tokenizer)
+    if splitting is not None:
+        record["splitting"] = vars(splitting)
     files.write_json(files.join(folder, "tokenizer.json"), record)
 
 
@@ -109,9 +113,13 @@ def load_tokenizer(folder: str) -> Any:
     cls = getattr(keras_hub.tokenizers, name)
     tokenizer = cls(**_needed(cls), **_without_empty(config))
     tokenizer.load_assets(str(folder))
-    fields = {k: tuple(v) if isinstance(v, list) else v for k, v in record["template"].items()}
-    set_template(tokenizer, Template(**fields))
-    return _surgery.in_graph(tokenizer)
+    set_template(tokenizer, Template(**_with_tuples(record["template"])))
+    splitting = record.get("splitting")
+    return _surgery.in_graph(tokenizer, splitting and Splitting(**_with_tuples(splitting)))
+
+
+def _with_tuples(fields: dict[str, Any]) -> dict[str, Any]:
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
 
 
 def _needed(cls: type) -> dict[str, None]:
