@@ -56,7 +56,7 @@ VERSION = re.search(r'__version__ = "(.+)"', (HERE / "kerasft/_version.py").read
 setup(
     name="kerasft",
     version=VERSION,
-    description="Fine-tune BERT and GPT backbones in Keras, and get a SavedModel that takes strings",
+    description="Fine-tune BERT and GPT backbones in Keras; get a SavedModel that takes strings",
     long_description=(HERE / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
