@@ -1,7 +1,8 @@
 """What a command says, and the code it ends with, when something goes wrong.
 
 0 done | 1 a failure of ours | 2 the user's input, or a full disk | 75 interrupted with a
-checkpoint to go on from | 130 interrupted without one | 141 nobody reads our output any more.
+checkpoint to go on from | 130 interrupted without one (143 by SIGTERM) | 141 nobody reads our
+output any more.
 """
 
 import errno
@@ -10,7 +11,7 @@ import traceback
 
 from kerasft._core.errors import Interrupted, KerasftError
 
-OURS, INPUT, INTERRUPTED, UNREAD = 1, 2, 130, 141
+OURS, INPUT, INTERRUPTED, UNREAD, TERMINATED = 1, 2, 130, 141, 143
 # What the system refuses is for the user to mend; the message of OSError names the path.
 _REFUSED = {
     errno.EACCES,
@@ -23,6 +24,15 @@ _REFUSED = {
     errno.EPERM,
     errno.EROFS,
 }
+
+
+class Terminated(BaseException):
+    """SIGTERM: raised by `terminate`, so that what is half-written is taken away on the way out."""
+
+
+def terminate(number: int, frame: object) -> None:
+    """The handler of SIGTERM while a command runs; `train` has its own while it fits."""
+    raise Terminated("SIGTERM")
 
 
 def report(error: BaseException, debug: bool = False) -> int:
@@ -43,7 +53,8 @@ def report(error: BaseException, debug: bool = False) -> int:
     line = " ".join(message.split())
     if code == OURS and not debug:
         line = f"{line.rstrip('.')}. Run again with --debug for the traceback."
-    word = "interrupted" if code in (Interrupted.exit_code, INTERRUPTED) else "error"
+    stopped = code in (Interrupted.exit_code, INTERRUPTED, TERMINATED)
+    word = "interrupted" if stopped else "error"
     print(f"{word}: {line}", file=sys.stderr)
     return code
 
@@ -54,6 +65,8 @@ def _judge(error: BaseException) -> tuple[int, str]:
         return error.exit_code, text
     if isinstance(error, KeyboardInterrupt):
         return INTERRUPTED, "Stopped by Ctrl-C."
+    if isinstance(error, Terminated):
+        return TERMINATED, "Stopped by SIGTERM."
     if "No space left on device" in text or getattr(error, "errno", None) == errno.EDQUOT:
         # Rust's and TensorFlow's own error classes say it in words only.
         return INPUT, f"The disk is full: free some space and run again. ({_first_line(text)})"

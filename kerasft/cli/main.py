@@ -1,6 +1,7 @@
 """The commands of `kerasft`. Nothing heavy is imported before a command needs it."""
 
 import os
+import signal
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Annotated
@@ -8,7 +9,7 @@ from typing import Annotated
 import typer
 
 from kerasft._version import __version__
-from kerasft.cli.failures import INPUT, INTERRUPTED, UNREAD, report
+from kerasft.cli.failures import INPUT, INTERRUPTED, UNREAD, report, terminate
 from kerasft.cli.output import as_json, results, start_quietly, whole_file
 
 app = typer.Typer(
@@ -120,7 +121,7 @@ def train(
 
     plan = kf.Recipe.load(recipe, *(overrides or ()))
     start_quietly()
-    kf.train(plan, out=out, resume=resume)
+    kf.train(plan, out=out, resume=resume).report.print()
     typer.echo(f"The run is in {out}. Next: kerasft export {out} saved_models/NAME")
 
 
@@ -226,6 +227,7 @@ def main() -> None:
     # TensorFlow reads this at import; without it stderr fills with notes of its C++ side.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+    signal.signal(signal.SIGTERM, terminate)
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(encoding="utf-8")
     code = run(sys.argv[1:])

@@ -51,7 +51,9 @@ class Fitted(keras.Model):
             total, count = self._summed(x, y, y_pred, sample_weight, training=True)
             loss = self.optimizer.scale_loss(self._mean(total, count))
         variables = self.trainable_weights
-        self.optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables))
+        gradients = zip(tape.gradient(loss, variables), variables)
+        # What the head does not read has none: a pooler, a decoder's own output embeddings.
+        self.optimizer.apply_gradients([(g, v) for g, v in gradients if g is not None])
         return self._shown(total, count, x, y, y_pred, sample_weight)
 
     def test_step(self, data):

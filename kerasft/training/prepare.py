@@ -80,6 +80,16 @@ def _with_labels(task: Any, sources: dict[str, Any], split: Split) -> Any:
     return task
 
 
+def _check_length(max_length: int, backbone: Any) -> None:
+    """A backbone with learned positions has as many as it was trained with."""
+    limit = getattr(backbone, "max_sequence_length", None)
+    if limit is not None and max_length > limit:
+        raise InputError(
+            f"This {type(backbone).__name__} reads at most {limit} tokens. "
+            f"Received: data.max_length={max_length}. Set data.max_length={limit} or less."
+        )
+
+
 def head_of(recipe: Recipe) -> Any:
     """The fine-tuned classification head that the preset's folder holds, or None."""
     folder = folder_of(recipe.preset)
@@ -100,6 +110,7 @@ def build_model(prepared: Prepared, dtype: str) -> tuple[Any, Any]:
     recipe, task = prepared.recipe, prepared.task
     dropout = recipe.training.dropout
     backbone, tokenizer = load(recipe.preset, dtype=dtype, dropout=dropout)
+    _check_length(task.max_length, backbone)
     if dropout is not None:
         task = dataclasses.replace(task, head_dropout=dropout)
     model = task.build(adapt(backbone, recipe.method_value()))

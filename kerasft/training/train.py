@@ -20,6 +20,7 @@ from kerasft.training.callbacks.interrupt import Interrupt
 from kerasft.training.callbacks.progress import Progress
 from kerasft.training.prepare import Prepared, build_model, prepare_data
 from kerasft.training.recipe import Recipe
+from kerasft.training.resume import check_folder, check_same_run, standing
 
 
 def train(
@@ -51,32 +52,24 @@ def train(
     stack.ensure()
     with contextlib.ExitStack() as context:
         folder = os.fspath(out) if out is not None else context.enter_context(_temporary())
-        checkpoints = files.join(folder, "checkpoints")
-        _check_folder(folder, resume, keeps=out is not None)
+        store, keeps = (
+            Store(files.join(folder, "checkpoints"), recipe.training.keep),
+            out is not None,
+        )
+        check_folder(folder, store, resume, keeps)
         set_seed(recipe.seed)
-        run = Run(prepare_data(recipe), Store(checkpoints, recipe.training.keep), folder, verbose)
-        run.build()
-        run.fit(resume)
-        pipe = run.finish(save=out is not None)
-    return pipe
+        prepared = prepare_data(recipe)
+        if resume:
+            check_same_run(recipe, prepared.split, folder)
+        with standing(folder, store, keeps):
+            run = Run(prepared, store, folder, verbose)
+            run.build()
+            run.fit(resume)
+            return run.finish(save=keeps)
 
 
 def _temporary() -> Any:
     return tempfile.TemporaryDirectory(prefix="kerasft-run-")
-
-
-def _check_folder(folder: str, resume: bool, keeps: bool) -> None:
-    if resume:
-        if not keeps:
-            raise InputError("`resume` needs the run folder. Received: out=None.")
-        Store(files.join(folder, "checkpoints")).newest()
-        if files.exists(files.join(folder, "metrics.json")):
-            raise InputError(f"The run in {folder} is complete; there is nothing to resume.")
-    elif keeps and files.names(folder):
-        raise InputError(
-            f"{folder} exists and is not empty, and a run is never overwritten. "
-            "Give a new folder, or --resume to go on with the run in it."
-        )
 
 
 class Run:
@@ -94,8 +87,8 @@ class Run:
 
         self.strategy = strategy_for(self.recipe.strategy)
         with self.strategy.scope():
-            dtype = dtype_for(self.settings.precision)
-            model, tokenizer = build_model(self.prepared, dtype)
+            self.dtype = dtype_for(self.settings.precision)
+            model, tokenizer = build_model(self.prepared, self.dtype)
             info = {"columns": dict(self.recipe.data.columns), "preset": self.recipe.preset}
             self.pipe = Pipeline(model, tokenizer, self.task, info)
             self.frozen = _frozen(model)
@@ -121,7 +114,14 @@ class Run:
         rate = WarmupDecay(
             self.recipe.learning_rate(), steps, round(steps * settings.warmup), settings.schedule
         )
-        return adamw(rate, model, weight_decay=settings.weight_decay, clip_norm=settings.clip_norm)
+        made = adamw(rate, model, weight_decay=settings.weight_decay, clip_norm=settings.clip_norm)
+        if self.dtype != "mixed_float16":
+            return made
+        import keras
+
+        # Keras adds this only where the outer model itself is of that policy: without it small
+        # gradients vanish in float16.
+        return keras.optimizers.LossScaleOptimizer(made)
 
     # --- fit ------------------------------------------------------------------------------------
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from kerasft._core import files, weights
-from kerasft._core.errors import InputError
+from kerasft._core.errors import DivergedError, InputError
 
 _NAME = re.compile(r"step-(\d{9})\.safetensors")
 
@@ -23,12 +23,20 @@ class Store:
         self.folder, self.keep = folder, keep
 
     def save(self, fitted: Any, step: int, notes: dict[str, Any]) -> str:
-        """Write everything that decides the next step; returns the path."""
+        """Write everything that decides the next step; returns the path.
+
+        Raises:
+            DivergedError: if a weight is no number; the checkpoints there are stay.
+        """
         arrays = {key: np.asarray(variable) for key, variable in _everything(fitted).items()}
+        _check_finite(arrays)
         path = files.join(self.folder, f"step-{step:09d}.safetensors")
         files.write_bytes(path, weights.to_bytes(arrays, notes))
         for old in self.steps()[: -self.keep]:
             files.remove(files.join(self.folder, f"step-{old:09d}.safetensors"))
+        for name in files.names(self.folder):
+            if name.endswith(".tmp"):  # left by a process that was killed while it wrote
+                files.remove(files.join(self.folder, name))
         return path
 
     def steps(self) -> list[int]:
@@ -79,6 +87,15 @@ class Store:
         arrays, _ = weights.read(self.best_path)
         weights.assign(model, arrays, self.best_path)
         return True
+
+
+def _check_finite(arrays: dict[str, np.ndarray]) -> None:
+    for key, values in arrays.items():
+        if key.startswith("model.") and not np.isfinite(values).all():
+            raise DivergedError(
+                "A weight became NaN or infinite, so training stopped. Lower "
+                "training.learning_rate, or check the data; float32 is safer than mixed_float16."
+            )
 
 
 def set_metrics(fitted: Any, arrays: dict[str, np.ndarray]) -> None:
