@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from kerasft._core import files, stack, weights
-from kerasft._core.errors import InputError
+from kerasft._core.errors import InputError, KerasftError
 from kerasft.backbones import (
     build_backbone,
     load_tokenizer,
@@ -24,6 +24,16 @@ from kerasft.tasks import registry as tasks
 
 FORMAT = 1
 _CHUNK = 1024
+_BROKEN = (
+    ArithmeticError,
+    AttributeError,
+    FileNotFoundError,
+    LookupError,
+    MemoryError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
 
 
 class Pipeline:
@@ -230,28 +240,53 @@ class Pipeline:
         Raises:
             InputError: if the folder holds no model, or one that does not fit this version.
         """
+        import tensorflow as tf
+
         place = _model_folder(folder)
-        record = files.read_json(files.join(place, "kerasft.json"))
-        if record.get("format") != FORMAT:
+        try:
+            return cls._rebuilt(place, dtype)
+        except KerasftError:
+            raise
+        except (
+            *_BROKEN,
+            tf.errors.OpError,
+        ) as error:  # a damaged or foreign record can be wrong in any way
             raise InputError(
-                f"{place} was written in format {record.get('format')!r}; this kerasft reads "
+                f"{place} is damaged, or was not written by kerasft: {type(error).__name__}: "
+                f"{' '.join(str(error).split())[:200]}"
+            ) from error
+
+    @classmethod
+    def _rebuilt(cls, place: str, dtype: str | None) -> "Pipeline":
+        path = files.join(place, "model.safetensors")
+        record = files.read_json(files.join(place, "kerasft.json"))
+        if record["format"] != FORMAT:
+            raise InputError(
+                f"{place} was written in format {record['format']!r:.40}; this kerasft reads "
                 f"format {FORMAT}. Install the version of kerasft that wrote it."
             )
         with files.local_copy(place) as local:
+            spelled = files.read_json(local / "tokenizer" / "tokenizer.json")
+            _check_plain(spelled["config"], files.join(place, "tokenizer", "tokenizer.json"))
             tokenizer = load_tokenizer(str(local / "tokenizer"))
             arrays, _ = weights.read(str(local / "model.safetensors"))
+        description = record["backbone"]
+        for part in ("config", "fixes"):
+            _check_plain(description[part], files.join(place, "kerasft.json"))
+        _check_size(description["config"], arrays, path)
         task = tasks.build(record["task"])
         overrides = {"dtype": dtype} if dtype else {}
-        backbone = build_backbone(record["backbone"], **overrides)
+        backbone = build_backbone(description, **overrides)
         model = task.build(adapt(backbone, methods.build(record["method"])))
-        weights.assign(model, arrays, files.join(place, "model.safetensors"))
+        weights.assign(model, arrays, path)
         trainable = sorted(v.path for v in model.trainable_variables)
         if trainable != record["trainable"]:
             raise InputError(
                 f"{place}: {len(trainable)} weights would be trained, where the saved model "
                 f"trained {len(record['trainable'])}. It was written by another version."
             )
-        return cls(model, tokenizer, task, record["info"])
+        info = dict(record["info"])
+        return cls(model, tokenizer, task, info | {"columns": dict(info.get("columns", {}))})
 
     # --- hand over ------------------------------------------------------------------------------
 
@@ -350,6 +385,40 @@ def _model_folder(folder: str | os.PathLike) -> str:
         "`model`. Give the folder that `kerasft train --out` or `Pipeline.save` wrote; a run that "
         "was interrupted has none yet."
     )
+
+
+def _check_plain(config: dict[str, Any], path: str) -> None:
+    """Refuse a mapping in a configuration: Keras would read it as the name of code to import.
+
+    A tokenizer's vocabulary comes from the files beside its record, never from a path in it.
+    """
+    for key, value in config.items():
+        inner = value if isinstance(value, list) else [value]
+        vocabulary = key in ("vocabulary", "merges", "proto") and value is not None
+        if vocabulary or any(isinstance(v, (dict, list)) for v in inner):
+            raise InputError(f"{path}: {key!r} holds what is never loaded. Received: {value!r:.80}")
+
+
+def _check_size(config: dict[str, Any], arrays: dict[str, np.ndarray], path: str) -> None:
+    """Refuse sizes that need more weights than there are, before memory is taken for them."""
+    held = sum(values.size for values in arrays.values())
+    width = config.get("embedding_dim", config["hidden_dim"])
+    products = {
+        "vocabulary_size": width,
+        "vocab_size": width,
+        "max_sequence_length": width,
+        "intermediate_dim": config["hidden_dim"],
+    }
+    for name, size in config.items():
+        counts = name.startswith("num_") or name.endswith("_dim") or name in products
+        if not counts or size is None:
+            continue
+        whole = isinstance(size, int) and isinstance(products.get(name, 1), int)
+        if not (whole and 0 < size * products.get(name, 1) <= held):
+            raise InputError(
+                f"{path} holds {held:,} numbers, too few for the model that kerasft.json "
+                f"describes. Received: {name}={size!r:.40}."
+            )
 
 
 def _plain(value: Any) -> Any:

@@ -76,4 +76,4 @@ def whole_file(path: str) -> Iterator[IO[str]]:
 
 def as_json(value: Any, indent: int | None = None) -> str:
     """Return JSON with every letter as it is, none escaped."""
-    return json.dumps(value, ensure_ascii=False, indent=indent)
+    return json.dumps(value, ensure_ascii=False, indent=indent, allow_nan=False)
