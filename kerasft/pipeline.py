@@ -242,15 +242,14 @@ class Pipeline:
         """
         import tensorflow as tf
 
-        place = _model_folder(folder)
+        place = os.fspath(folder)
         try:
+            place = _model_folder(place)
             return cls._rebuilt(place, dtype)
         except KerasftError:
             raise
-        except (
-            *_BROKEN,
-            tf.errors.OpError,
-        ) as error:  # a damaged or foreign record can be wrong in any way
+        # A damaged or foreign record can be wrong in any way.
+        except (*_BROKEN, tf.errors.OpError) as error:
             raise InputError(
                 f"{place} is damaged, or was not written by kerasft: {type(error).__name__}: "
                 f"{' '.join(str(error).split())[:200]}"
