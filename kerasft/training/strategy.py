@@ -1,5 +1,6 @@
 """Which devices train: names to tf.distribute strategies."""
 
+import functools
 from typing import Any
 
 from kerasft._core.checks import one_of
@@ -28,7 +29,7 @@ def strategy_for(name: str) -> Any:
         return tf.distribute.get_strategy()
     if name == "mirrored":
         devices = gpus or tf.config.list_logical_devices("CPU")
-        return tf.distribute.MirroredStrategy([d.name for d in devices])
+        return _mirrored(tuple(d.name for d in devices))
     if name == "tpu":
         try:
             resolver = tf.distribute.cluster_resolver.TPUClusterResolver("")
@@ -41,6 +42,15 @@ def strategy_for(name: str) -> Any:
         "`fit` on several machines is not part of this release. Received: "
         "strategy='multi-worker'. Use auto, one-device or mirrored."
     )
+
+
+@functools.cache
+def _mirrored(devices: tuple[str, ...]) -> Any:
+    """One strategy a process: two of them number their exchanges alike, and TensorFlow mixes up
+    those of a second training with those of the first."""
+    import tensorflow as tf
+
+    return tf.distribute.MirroredStrategy(list(devices))
 
 
 def dtype_for(precision: str) -> str:
