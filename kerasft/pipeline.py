@@ -172,14 +172,18 @@ class Pipeline:
     # --- scores ---------------------------------------------------------------------------------
 
     def evaluate(
-        self, data: Any, columns: dict[str, str] | None = None, split: str = "data", **facts: Any
+        self,
+        data: Any,
+        columns: dict[str, str] | None = None,
+        split: str | None = None,
+        **facts: Any,
     ) -> Report:
         """Score the model on labelled rows.
 
         Args:
             data: a path or any other source of rows, with the task's fields.
             columns: field -> column where they differ; those of the training data by default.
-            split: a name for the rows, for the report.
+            split: a name for the rows, for the report; that of the data when None.
             facts: what else the report tells: `before`, `history`, `fit_seconds`, `extra`.
 
         Returns:
@@ -194,7 +198,7 @@ class Pipeline:
         for fields in source.chunks(_CHUNK):
             shown = {name: fields[name] for name in task.texts}
             collector.add(shown, task.targets(fields), task.scores(self.logits(fields)))
-        return collector.report(split=split, **facts)
+        return collector.report(split=split or source.name, **facts)
 
     def source(self, data: Any, columns: dict[str, str] | None = None) -> Any:
         """Open labelled rows for this task, and check that every label is known."""

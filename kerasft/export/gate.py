@@ -60,7 +60,9 @@ def _check_ops(ops: set[str]) -> None:
     bad = sorted(op for op in ops if op in _PYTHON_OPS or op.startswith("Xla"))
     if bad:
         raise KerasftError(f"The export holds ops that TF Serving cannot run: {', '.join(bad)}.")
-    foreign = sorted(ops - _served_ops())
+    served = _served_ops()
+    # Python spells the sign ">" of a namespace as "_".
+    foreign = sorted(op for op in ops if op.replace(">", "_") not in served)
     if foreign:
         raise KerasftError(
             "The export holds ops that are neither TensorFlow's nor tensorflow-text's, so TF "

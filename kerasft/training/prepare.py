@@ -67,13 +67,13 @@ def _with_labels(task: Any, sources: dict[str, Any], split: Split) -> Any:
     if not task.labels:
         known = order_labels(label for part in split.counts.values() for label in part)
         counts = {label: counts.get(label, 0) for label in known}
-        learned = [label for label in known if counts[label]]
-        if len(learned) < 2:
-            raise InputError(
-                f"{sources['train'].name} must have at least two labels. Received: "
-                f"{', '.join(map(repr, learned)) or 'none'}. Check that the label column is the "
-                "right one (data.columns)."
-            )
+    learned = [label for label in counts if counts[label]]
+    if len(learned) < 2 and (task.problem == "single-label" or not task.labels):
+        raise InputError(
+            f"{sources['train'].name} must have at least two labels. Received: "
+            f"{', '.join(map(repr, learned)) or 'none'}. Check that the label column is the "
+            "right one (data.columns)."
+        )
     task = task.with_labels(counts)
     for source in sources.values():
         check_labels(source, task.labels)
