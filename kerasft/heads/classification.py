@@ -34,14 +34,15 @@ class Pool(keras.layers.Layer):
         super().__init__(**({"dtype": "float32"} | options))
         self.pooling = one_of("pooling", pooling, POOLINGS)
 
-    def call(self, sequence, mask=None):
+    def call(self, sequence, padding_mask=None):
         """Pool."""
+        # Not named `mask`: Keras would fill that in by itself where None is given (FNet).
         sequence = ops.cast(sequence, "float32")
         if self.pooling == "cls":
             return sequence[:, 0]
-        if mask is None:
-            mask = ops.ones_like(sequence[:, :, 0])
-        real = ops.expand_dims(ops.cast(mask, "float32"), -1)
+        if padding_mask is None:
+            padding_mask = ops.ones_like(sequence[:, :, 0])
+        real = ops.expand_dims(ops.cast(padding_mask, "float32"), -1)
         if self.pooling == "mean":
             return ops.sum(sequence * real, axis=1) / ops.maximum(ops.sum(real, axis=1), 1.0)
         if self.pooling == "max":
