@@ -143,6 +143,8 @@ def read_fixes(backbone: Any) -> dict[str, Any]:
         if path in _QK_ONLY:
             owner, name = resolve(block, path)
             found["query_key_epsilon"] = float(getattr(owner, name).epsilon)
+    if hasattr(getattr(block, "attention", None), "query_head_dim_normalize"):
+        found["query_head_dim_normalize"] = block.attention.query_head_dim_normalize
     return found
 
 
@@ -173,6 +175,10 @@ def apply_fixes(backbone: Any, fixes: dict[str, Any]) -> None:
             for path in _QK_ONLY:
                 owner, name = resolve(block, path)
                 getattr(owner, name).epsilon = fixes["query_key_epsilon"]
+    # KerasHub's Gemma does not hand this argument on from the backbone to its blocks.
+    if "query_head_dim_normalize" in fixes:
+        for block in blocks_of(backbone):
+            block.attention.query_head_dim_normalize = fixes["query_head_dim_normalize"]
 
 
 def converter_of(model_type: str) -> Any:
@@ -199,6 +205,8 @@ def in_graph(tokenizer: Any, splitting: Splitting | None = None) -> Any:
     if bytes_too and name != "MistralTekkenTokenizer":  # that one runs Python, also in a graph
         ids = _byte_pair_ids
         tokenizer.kerasft_splitting = splitting or default_splitting(name)
+        if tokenizer.vocabulary:
+            _make_merges(tokenizer)
     if ids is not None:
         tokenizer._tokenize_tf = partial(preprocessing_function(ids), tokenizer)
     return tokenizer
@@ -224,34 +232,31 @@ def _wordpiece_ids(tokenizer: Any, texts: Any) -> Any:
     return ids[0] if texts.shape.rank == 0 else ids
 
 
+def _make_merges(tokenizer: Any) -> None:
+    """Give a byte-level BPE tokenizer tables of our own (see `bpe`)."""
+    from kerasft.backbones.bpe import ByteMerges
+
+    tokenizer.kerasft_merges = ByteMerges(
+        tokenizer.vocabulary,
+        [merge for merge in tokenizer.merges if not merge.startswith("#version")],
+        {sign(i): tokenizer.vocabulary[token] for i, token in enumerate(_specials(tokenizer))},
+        tokenizer.kerasft_splitting.whole,
+    )
+
+
+def _specials(tokenizer: Any) -> tuple[str, ...]:
+    return tuple(tokenizer.unsplittable_tokens or ())
+
+
 def _byte_pair_ids(tokenizer: Any, texts: Any) -> Any:
-    """Pieces of every word through KerasHub's cache, as its own `_tokenize_tf` finds them."""
     import tensorflow as tf
 
-    tokenizer._maybe_initialized_tf()
     texts = tf.convert_to_tensor(texts)
     flat = tf.reshape(texts, [-1])
     if tokenizer.add_prefix_space:
         flat = tf.strings.regex_replace(flat, "^([^ ])", r" \1")
-    specials = tuple(tokenizer.unsplittable_tokens or ())
-    rows = bpe_words(flat, tokenizer.kerasft_splitting, specials)
-    words = rows.flat_values
-    for index, token in enumerate(specials):
-        words = tf.where(words == sign(index), token, words)
-    seen = tokenizer.cache.lookup(words)
-
-    def merged():
-        unseen = tf.boolean_mask(words, seen == "")
-        tokenizer._bpe_merge_and_update_cache_tf(unseen)
-        if tokenizer.kerasft_splitting.whole:
-            letters = tokenizer.byte2unicode.lookup(tf.strings.bytes_split(unseen))
-            names = tf.strings.reduce_join(letters, axis=1)
-            known = tokenizer.token_to_id_map.lookup(names) >= 0
-            tokenizer.cache.insert(unseen[known], names[known])
-        return tokenizer.cache.lookup(words)
-
-    pieces = tf.strings.split(tf.cond(tf.reduce_any(seen == ""), merged, lambda: seen), sep=" ")
-    ids = tokenizer.token_to_id_map.lookup(pieces.flat_values)
-    splits = tf.gather(pieces.row_splits, rows.row_splits)
-    ids = tf.RaggedTensor.from_row_splits(ids, splits, validate=False)
+    words = bpe_words(flat, tokenizer.kerasft_splitting, _specials(tokenizer))
+    pieces = tokenizer.kerasft_merges(words.flat_values)
+    splits = tf.gather(pieces.row_splits, words.row_splits)
+    ids = tf.RaggedTensor.from_row_splits(pieces.flat_values, splits, validate=False)
     return ids[0] if texts.shape.rank == 0 else ids

@@ -184,6 +184,9 @@ def fixes_of(layout: Layout, config: dict[str, Any], path: str) -> dict[str, Any
     if layout.epsilon:
         value = _number(layout.epsilon, config[layout.epsilon], path, whole=False)
         fixes["layer_norm_epsilon"] = float(value)
+    if layout.model_type == "gemma2":
+        own = config["head_dim"]
+        fixes["query_head_dim_normalize"] = config["query_pre_attn_scalar"] == own
     return fixes
 
 
@@ -218,7 +221,8 @@ def _special_keys(layout: Layout, backbone: Any, config: dict[str, Any]) -> dict
         return {"rope_scaling": {"rope_type": "llama3", **names} if scaled else None}
     if layout.model_type == "gemma2":
         own, other = config["head_dim"], config["hidden_size"] // config["num_attention_heads"]
-        return {"query_pre_attn_scalar": own if backbone.query_head_dim_normalize else other}
+        normal = _surgery.read_fixes(backbone)["query_head_dim_normalize"]
+        return {"query_pre_attn_scalar": own if normal else other}
     if layout.model_type == "electra":
         return {"summary_activation": "gelu"}
     if config.get("head_dim", 0) is None:

@@ -121,12 +121,12 @@ def proto_of(state: dict[str, Any], path: str, fairseq: bool) -> bytes:
     steps = list(_steps(state.get("normalizer"))) + list(_steps(state.get("pre_tokenizer")))
     normalizer.name = "identity"
     normalizer.precompiled_charsmap = _charsmap(steps, path)
+    kinds = {step.get("type") for step in steps}
     if unigram and not normalizer.precompiled_charsmap:
-        normalizer.CopyFrom(_compiled(dict.fromkeys(_BLANKS, " ")))
+        normalizer.CopyFrom(_compiled(_plain_rules(kinds)))
     normalizer.add_dummy_prefix = _prefixed(steps)
     normalizer.remove_extra_whitespaces = unigram
     proto = model.SerializeToString()
-    kinds = {step.get("type") for step in steps}
     lower, strip = "Lowercase" in kinds, "StripAccents" in kinds
     return lowered(proto, lower, strip) if lower or strip else proto
 
@@ -170,6 +170,17 @@ def _charsmap(steps: list[dict[str, Any]], path: str) -> bytes:
             except (KeyError, TypeError, binascii.Error):
                 raise InputError(f"{path}: its `precompiled_charsmap` is not base64.") from None
     return b""
+
+
+def _plain_rules(kinds: set[str | None]) -> dict[str, str]:
+    """A table for a tokenizer.json that has none: its white space, and NFC if it asks for that."""
+    rules = dict.fromkeys(_BLANKS if "WhitespaceSplit" in kinds else "\n\r\t", " ")
+    for sign in map(chr, range(0xC0, 0x3000)) if "NFC" in kinds else ():
+        apart = unicodedata.normalize("NFD", sign)
+        if apart != sign and unicodedata.normalize("NFC", apart) == sign:
+            # As it falls apart at once, and with all but the last mark already put on.
+            rules[apart] = rules[unicodedata.normalize("NFC", apart[:-1]) + apart[-1]] = sign
+    return rules
 
 
 def _prefixed(steps: list[dict[str, Any]]) -> bool:
