@@ -1,0 +1,85 @@
+"""Each example recipe fits its sample file; two train here, the others with -m slow."""
+
+import csv
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+import kerasft as kf
+from kerasft.training.prepare import prepare_data
+
+ROOT = Path(__file__).parents[1]
+RECIPES = sorted(path.stem for path in (ROOT / "examples").glob("*.yaml"))
+SAMPLES = sorted((ROOT / "examples" / "data").glob("*.csv"))
+# Presets that this machine need not have: the embedded one stands for them.
+STANDS_FOR = {"sentiment-zh": "bert_base_zh", "from-hf-folder": "my-checkpoint"}
+QUICK = ("lora", "multi-label")
+TRAINED = [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in RECIPES]
+
+
+@pytest.fixture(autouse=True)
+def at_root(monkeypatch):
+    """Paths in the examples are relative to the root of the clone."""
+    monkeypatch.chdir(ROOT)
+
+
+def recipe(name, *overrides):
+    embedded = ["preset=bert_tiny"] if name in STANDS_FOR else []
+    return kf.Recipe.load(f"examples/{name}.yaml", *embedded, *overrides)
+
+
+def test_every_example_is_here():
+    expected = "freeze from-hf-folder lora multi-label pairs score sentiment-zh spam topics"
+    assert expected.split() == RECIPES
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_recipe_fits_its_sample(name):
+    preset = kf.Recipe.load(f"examples/{name}.yaml").preset
+    assert preset == STANDS_FOR.get(name, "bert_tiny")
+    plan = recipe(name)
+    plan.method_value()
+    prepared = prepare_data(plan)
+    rows = prepared.split.rows
+    assert 25 <= sum(rows.values()) <= 35 and rows["validation"] >= 5
+    seen = {label for label, count in prepared.split.counts["train"].items() if count}
+    assert seen == set(prepared.task.labels)
+
+
+@pytest.mark.parametrize("path", SAMPLES, ids=lambda path: path.stem)
+def test_sample_file_is_whole(path):
+    with path.open(encoding="utf-8", newline="") as file:
+        head, *rows = csv.reader(file)
+    assert {len(row) for row in rows} == {len(head)}
+    texts = [row[:-1] for row in rows]
+    assert all(text.strip() for row in texts for text in row)
+    assert len({tuple(row) for row in texts}) == len(rows)
+    used = [p.name for p in (ROOT / "examples").glob("*.yaml") if path.name in p.read_text("utf-8")]
+    assert used, "no recipe reads it"
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_recipe_trains(name, tmp_path):
+    run = tmp_path / "run"
+    pipe = kf.train(recipe(name, "training.epochs=1"), out=run, verbose=0)
+    scores = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
+    assert scores["rows"] == pipe.report.rows and scores["fit_seconds"] > 0
+    assert set(scores["before"]) == set(scores["after"]) <= set(scores)
+    text = dict.fromkeys(pipe.task.texts, "Where is my parcel?")
+    assert set(pipe.predict([text])[0]) <= {"label", "labels", "score", "probabilities", "logits"}
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    table = readme.split("## What a run folder holds")[1].split("\n\n")[1]
+    cells = " ".join(line.split("|")[1] for line in table.splitlines())
+    assert {p.name for p in run.iterdir()} - set(re.findall(r"`([\w.]+)/?`", cells)) == set()
+
+
+@pytest.mark.slow
+def test_hugging_face_folder_goes_on_from_its_head(tmp_path):
+    pipe = kf.train(recipe("spam", "training.epochs=1"), verbose=0)
+    folder = pipe.save_hf(tmp_path / "my-checkpoint")
+    plan = kf.Recipe.load("examples/from-hf-folder.yaml", f"preset={folder}", "training.epochs=1")
+    again = kf.train(plan, verbose=0)
+    assert again.task.labels == pipe.task.labels
+    assert again.report.before["log_loss"] == pytest.approx(pipe.report.after["log_loss"], abs=1e-5)
