@@ -1,0 +1,156 @@
+"""The tables of the documents hold every key, family, option and room that there is."""
+
+import ast
+import dataclasses
+import re
+from pathlib import Path
+
+import pytest
+
+from kerasft import metrics, training
+from kerasft.backbones import FAMILIES
+from kerasft.evaluation import Report
+from kerasft.methods import adapt
+from kerasft.methods import registry as methods
+from kerasft.tasks import registry as tasks
+from kerasft.training.recipe import Recipe
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "kerasft"
+
+
+def read(name):
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+def section(name, heading):
+    """What stands under a heading, up to the next of any level."""
+    return re.split(r"^#+ ", read(name).split(f"# {heading}\n")[1], flags=re.M)[0]
+
+
+def rows(text):
+    """The cells of each row of the tables in a text, without the heads."""
+    found = []
+    for table in re.findall(r"(?:^\|.*\n)+", text, re.M):
+        found += [[c.strip() for c in line.split("|")[1:-1]] for line in table.splitlines()[2:]]
+    return found
+
+
+def keys(text):
+    """The code spans in the first cell of each row."""
+    return [key for row in rows(text) for key in re.findall(r"`([^`]+)`", row[0])]
+
+
+# --- recipe -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("heading", "model"),
+    [("Top level", Recipe), ("data", training.recipe.Data), ("training", training.recipe.Training)],
+)
+def test_every_key_of_a_recipe_is_told(heading, model):
+    assert keys(section("docs/recipe.md", heading)) == list(model.model_fields)
+
+
+@pytest.mark.parametrize("heading", ["Top level", "data", "training"])
+def test_defaults_of_a_recipe_are_true(heading):
+    recipe = Recipe(data={"train": "x.csv"})
+    values = recipe if heading == "Top level" else getattr(recipe, heading)
+    for key, default, _ in rows(section("docs/recipe.md", heading)):
+        value = getattr(values, key.strip("`"))
+        value = value["name"] if isinstance(value, dict) and "name" in value else value
+        said = default.strip("`")
+        if isinstance(value, bool) or value == {}:
+            assert said == str(value).lower()
+        elif isinstance(value, int | float):
+            assert float(said) == value
+        elif value is not None and "#124" not in said and key not in ("`data`", "`training`"):
+            assert said in (str(value), "")
+
+
+@pytest.mark.parametrize("name", tasks.names())
+def test_every_option_of_a_task_is_told(name):
+    fields = [f.name for f in dataclasses.fields(tasks.get(name)) if f.init]
+    assert keys(section("docs/recipe.md", f"task: {name}")) == fields
+
+
+def test_every_option_of_a_method_is_told():
+    told = {row[0].strip("`"): row[1] for row in rows(section("docs/recipe.md", "method"))}
+    assert set(told) == set(methods.names())
+    for name, text in told.items():
+        for field in dataclasses.fields(methods.get(name)):
+            assert f"`{field.name}`" in text
+
+
+# --- scores -------------------------------------------------------------------------------------
+
+
+def scored():
+    """The scores of each problem, as the reports have them."""
+    two = ["a", "b"]
+    return {
+        "single-label": metrics.multiclass([0, 1], [[0.9, 0.1], [0.2, 0.8]], two),
+        "multi-label": metrics.multilabel([[1, 0], [0, 1]], [[0.9, 0.1], [0.2, 0.8]], two),
+        "regression": metrics.scores([1.0, 2.0, 4.0], [1.5, 2.0, 3.0]),
+    }
+
+
+def test_every_score_is_told():
+    table = rows(section("docs/metrics.md", "metrics.json"))
+    told = {row[0].strip("`"): re.findall(r"`(\w+)`", row[1]) for row in table[:3]}
+    for problem, found in scored().items():
+        numbers = [k for k, v in found.items() if not isinstance(v, (dict, list))]
+        assert sorted(told[problem]) == sorted(numbers)
+
+
+def test_every_key_of_metrics_json_is_told():
+    text = section("docs/metrics.md", "metrics.json")
+    report = Report("text-classification", "multiclass", scored()["single-label"])
+    told = set(re.findall(r"`(\w+)`", text))
+    assert set(report.to_json()) <= told
+    assert set(report.to_json()) - set(report.to_json()["after"]) <= set(keys(text))
+
+
+# --- families and rooms -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("page", ["README.md", "README.zh.md"])
+def test_table_of_families(page):
+    kinds = {"encoder": ("encoder", "编码器"), "decoder": ("decoder", "解码器")}
+    names = {f"`{family.name}`": family for family in FAMILIES}
+    told = {row[0]: row[1:] for row in rows(read(page)) if row[0] in names and len(row) == 4}
+    assert list(told) == list(names)
+    for name, (kind, pooling, types) in told.items():
+        family = names[name]
+        assert kind.startswith(kinds[family.kind]) and pooling == family.head.pooling
+        # A folder of the type `llama` is loaded with the class of Llama 3, which computes the same.
+        expected = ["llama", "llama3"] if family.name == "llama" else list(family.model_types)
+        assert re.findall(r"`([^`]+)`", types) == expected
+
+
+def test_rooms_and_files_of_the_architecture_exist():
+    text = read("ARCHITECTURE.md")
+    rooms = set(re.findall(r"`(\w+)/`", section("ARCHITECTURE.md", "Rooms and levels")))
+    there = {p.name for p in PACKAGE.iterdir() if (p / "__init__.py").is_file()}
+    assert there <= rooms
+    assert rooms - there <= {"kerasft", "serving", "explain", "compress", "tune"}
+    for path in re.findall(r"`([\w./]+\.py)`", text):
+        places = [ROOT / path, PACKAGE / path, PACKAGE / "training" / path]
+        if not path.endswith(("NAME.py", "norms.py")):
+            assert any(place.exists() for place in places), path
+
+
+def test_the_method_of_the_architecture_works(monkeypatch):
+    from kerasft.backbones import load
+
+    page = read("ARCHITECTURE.md").split("<!-- the tests run this file -->\n```python\n")[1]
+    code = page.split("```")[0]
+    assert code.count("\n") <= 30 and ast.parse(code)
+    monkeypatch.setattr(methods, "_members", {n: methods.get(n) for n in methods.names()})
+    space = {"__name__": "kerasft.methods.norms"}
+    exec(compile(code, "norms.py", "exec"), space)
+    methods.register(space["Norms"])
+    assert "norms" in methods.describe()
+    adapted = adapt(load("bert_tiny")[0], "norms")
+    moving = [v.path for v in adapted.trainable_variables]
+    assert len(moving) == 8 and all("layer_norm" in path for path in moving)
