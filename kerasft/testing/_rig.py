@@ -1,0 +1,118 @@
+"""What the suites share: tiny models with a head, real training steps, answers, weights."""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from kerasft._core import stack
+from kerasft._core.weights import named
+from kerasft.methods import adapt
+from kerasft.optimizers import adamw
+from kerasft.pipeline import Pipeline
+from kerasft.tasks import TextClassification
+from kerasft.testing import tiny
+from kerasft.training.fitted import Fitted, compiled
+from kerasft.training.strategy import strategy_for
+
+stack.ensure()
+import keras  # noqa: E402  (after the backend is chosen)
+import tensorflow as tf  # noqa: E402
+
+TASK = TextClassification(labels=("bad", "good", "ugly"), head_dropout=0.0, max_length=16)
+_TEXTS = (*tiny.ODD_TEXTS[:1], "a free prize, call now!", "bad", *tiny.ODD_TEXTS[4:])
+
+
+def pipeline(family: Any, method: Any = "full", task: Any = None, seed: int = 0, **options: Any):
+    """A tiny `Pipeline`; its head's weights follow from the seed too."""
+    backbone = tiny.backbone(family, seed, **options)
+    return assemble(adapt(backbone, method), family, task or TASK, seed)
+
+
+def assemble(adapted: Any, family: Any, task: Any, seed: int = 0) -> Pipeline:
+    """A `Pipeline` around an adapted backbone, with a random head."""
+    pipe = Pipeline(task.build(adapted), tiny.tokenizer(family), task)
+    random = np.random.default_rng([seed, 1])
+    for variable in pipe.head_variables:
+        variable.assign(0.3 * random.standard_normal(variable.shape).astype(np.float32))
+    return pipe
+
+
+def answers(model: Any, features: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """What a model or backbone gives, by name, without dropout."""
+    out = model(features, training=False)
+    out = out if isinstance(out, dict) else {"output": out}
+    return {name: np.asarray(keras.ops.cast(value, "float32")) for name, value in out.items()}
+
+
+def values(variables: list[Any]) -> dict[str, np.ndarray]:
+    """Copies of variables by path."""
+    return {path: np.array(v) for path, v in named(variables).items()}
+
+
+def trainable(model: Any) -> list[str]:
+    """Paths of the variables that are trained, sorted."""
+    return sorted(named(model.trainable_variables))
+
+
+def sample(task: Any, rows: int) -> dict[str, list]:
+    """Rows for a task, by the kinds of its fields; another label from row to row."""
+    labels = list(getattr(task, "labels", ()))
+    made = {
+        "text": [_TEXTS[i % len(_TEXTS)] for i in range(rows)],
+        "label": [labels[i % len(labels)] for i in range(rows)] if labels else [],
+        "labels": [tuple(labels[: i % (len(labels) + 1)]) for i in range(rows)],
+        "number": [0.5 * i - 1.0 for i in range(rows)],
+    }
+    return {
+        name: made[kind][n:] + made[kind][:n]
+        for n, (name, kind) in enumerate(task.fields().items())
+    }
+
+
+def targets(task: Any, rows: int) -> np.ndarray:
+    """Targets of a task, another one from row to row."""
+    return task.targets(sample(task, rows))
+
+
+def stepped(pipe: Pipeline, steps: int = 2, objectives: tuple[Any, ...] = ()) -> list[float]:
+    """Train some steps with AdamW and weight decay on one batch; returns the losses."""
+    fitted = compiled(pipe.model, pipe.task, adamw(1e-2, pipe.model, weight_decay=0.1), objectives)
+    fitted.run_eagerly = True  # a step is over sooner than its graph is made
+    x = tiny.features(pipe.model)
+    y = targets(pipe.task, len(x["token_ids"]))
+    return [float(fitted.train_on_batch(x, y, return_dict=True)["loss"]) for _ in range(steps)]
+
+
+def replicas() -> Any:
+    """A strategy over the logical CPUs, or None where there is one."""
+    return strategy_for("mirrored") if len(tf.config.list_logical_devices("CPU")) > 1 else None
+
+
+def fitted_with_sgd(
+    strategy: Any, build: Any, objectives: tuple[Any, ...] = (), rate: float = 0.02
+) -> tuple[Fitted, float]:
+    """Fit three batches, the last of one row, under a strategy; the model and its loss.
+
+    Args:
+        strategy: a tf.distribute strategy, or None for one device.
+        build: makes the pipeline, always with the same weights.
+        objectives: objectives that are bound to the model.
+    """
+    with strategy.scope() if strategy else contextlib.nullcontext():
+        pipe = build()
+        bound = tuple(o.bind(pipe.model) for o in objectives)
+        fitted = compiled(pipe.model, pipe.task, keras.optimizers.SGD(rate), bound)
+    x = tiny.features(pipe.model, rows=7)
+    y = targets(pipe.task, 7)
+
+    def batches() -> Iterator[tuple[dict, np.ndarray]]:
+        for i in range(0, 7, 3):
+            yield {n: v[i : i + 3] for n, v in x.items()}, y[i : i + 3]
+
+    kinds = {n: tf.TensorSpec((None, None), tf.int32) for n in x}
+    kind = tf.TensorSpec((None, *y.shape[1:]), y.dtype)
+    data = tf.data.Dataset.from_generator(batches, output_signature=(kinds, kind))
+    history = fitted.fit(data.repeat(), steps_per_epoch=3, epochs=1, shuffle=False, verbose=0)
+    return fitted, history.history["loss"][0]
