@@ -35,7 +35,8 @@ def pack(texts, template: Template, max_length: int, fixed: bool = False) -> dic
     a fair share (round robin).
 
     Args:
-        texts: one or two RaggedTensors of ids, int32 [batch, (tokens)].
+        texts: one or two RaggedTensors of ids, int32 [batch, (tokens)]; lists of lists, as a
+            tokenizer gives them outside a graph, will do.
         template: the special ids.
         max_length: the most ids in a row, special ones included.
         fixed: pad every row to `max_length` instead of to the longest row of the batch.
@@ -51,7 +52,7 @@ def pack(texts, template: Template, max_length: int, fixed: bool = False) -> dic
     import tensorflow_text as tf_text
 
     budget = max_length - template.added(len(texts))
-    texts = [tf.cast(t, tf.int32) for t in texts]
+    texts = [_ragged(t) for t in texts]
     if len(texts) == 1:
         kept = [texts[0][:, :budget]]
     else:
@@ -75,10 +76,23 @@ def pack(texts, template: Template, max_length: int, fixed: bool = False) -> dic
         special = template.end if index == len(kept) - 1 else template.separator
         if special:
             add(column(special), segment)
+    if not template.added(len(kept)):
+        # A sequence never has length 0: a decoder without a start id would have nothing to read.
+        missing = tf.cast(parts[0].row_lengths() == 0, tf.int64)
+        filler = tf.fill([tf.reduce_sum(missing)], (*template.separator, template.pad)[0])
+        add(tf.RaggedTensor.from_row_lengths(filler, missing), 0)
     ids = tf.concat(parts, axis=1)
-    # A sequence never has length 0: a decoder without a start id would have nothing to read.
     shape = [None, max_length] if fixed else None
     token_ids = ids.to_tensor(template.pad, shape=shape)
     mask = tf.ones_like(ids).to_tensor(0, shape=shape)
     segment_ids = tf.concat(segments, axis=1).to_tensor(0, shape=shape)
     return {"token_ids": token_ids, "segment_ids": segment_ids, "padding_mask": mask}
+
+
+def _ragged(ids):
+    """Ids as a RaggedTensor, int32."""
+    if isinstance(ids, tf.RaggedTensor):
+        return tf.cast(ids, tf.int32)
+    return tf.RaggedTensor.from_row_lengths(
+        tf.constant([i for row in ids for i in row], tf.int32), [len(row) for row in ids]
+    )

@@ -44,7 +44,9 @@ class SoftmaxLoss(keras.losses.Loss):
         target = ops.one_hot(y_true, classes, dtype=y_pred.dtype)
         target = target * (1.0 - self.smoothing) + self.smoothing / classes
         log_p = ops.log_softmax(y_pred, axis=-1)
-        focus = (1.0 - ops.exp(log_p)) ** self.gamma if self.gamma else 1.0
+        # Kept above 0, where a power below 1 has no derivative.
+        rest = ops.maximum(1.0 - ops.exp(log_p), 1e-7)
+        focus = rest**self.gamma if self.gamma else 1.0
         loss = -ops.sum(target * focus * log_p, axis=-1)
         if self.class_weights:
             loss = loss * ops.take(ops.convert_to_tensor(self.class_weights, "float32"), y_true)
@@ -88,8 +90,7 @@ class SigmoidLoss(keras.losses.Loss):
         """One loss a row."""
         target = ops.cast(y_true, y_pred.dtype) * (1.0 - self.smoothing) + self.smoothing / 2
         log_p, log_q = ops.log_sigmoid(y_pred), ops.log_sigmoid(-y_pred)
-        near = ops.exp(log_q) ** self.gamma if self.gamma else 1.0
-        far = ops.exp(log_p) ** self.gamma if self.gamma else 1.0
+        near, far = ops.exp(self.gamma * log_q), ops.exp(self.gamma * log_p)
         loss = -(target * near * log_p + (1.0 - target) * far * log_q)
         if self.class_weights:
             loss = loss * ops.convert_to_tensor(self.class_weights, "float32")
