@@ -111,8 +111,12 @@ def load_tokenizer(folder: str) -> Any:
     if "misc_special_tokens" in config:
         config["misc_special_tokens"] = set(config["misc_special_tokens"])
     cls = getattr(keras_hub.tokenizers, name)
-    tokenizer = cls(**_needed(cls), **_without_empty(config))
-    tokenizer.load_assets(str(folder))
+    if "proto" in inspect.signature(cls).parameters:
+        proto = files.read_bytes(files.join(folder, "vocabulary.spm"))
+        tokenizer = cls(**_without_empty(config | {"proto": proto}))
+    else:
+        tokenizer = cls(**_without_empty(config), vocabulary=None)
+        tokenizer.load_assets(str(folder))
     set_template(tokenizer, Template(**_with_tuples(record["template"])))
     splitting = record.get("splitting")
     return _surgery.in_graph(tokenizer, splitting and Splitting(**_with_tuples(splitting)))
@@ -120,11 +124,6 @@ def load_tokenizer(folder: str) -> Any:
 
 def _with_tuples(fields: dict[str, Any]) -> dict[str, Any]:
     return {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
-
-
-def _needed(cls: type) -> dict[str, None]:
-    """The vocabulary, where the class wants it to be named: it comes with `load_assets`."""
-    return {n: None for n in inspect.signature(cls).parameters if n in ("vocabulary", "proto")}
 
 
 def _without_empty(config: dict[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,64 @@
+"""For all tests: TensorFlow as backend, two logical CPU devices, seeds, and what was covered.
+
+A contract test (mark `contract("suite", of=n)`) is one of `n` members of a suite; how many of them
+passed is printed at the end, and it may not be skipped.
+"""
+
+import os
+import sys
+from collections import Counter
+
+os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
+
+import pytest
+
+pytest.register_assert_rewrite("kerasft.testing")
+
+
+def pytest_configure(config):
+    config.addinivalue_line(
+        "markers", "contract(suite, of): one of `of` members of a contract suite"
+    )
+    config.covered, config.members = Counter(), {}
+
+
+def pytest_collection_finish(session):
+    """Two logical CPUs, so that what is divided by the replicas can be tested anywhere.
+
+    They are set before TensorFlow starts; tests that never load it stay quick.
+    """
+    tf = sys.modules.get("tensorflow")
+    if tf is not None:
+        cpu = tf.config.list_physical_devices("CPU")[0]
+        devices = [tf.config.LogicalDeviceConfiguration()] * 2
+        tf.config.set_logical_device_configuration(cpu, devices)
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    """The same random numbers for every test, whatever ran before it."""
+    if "keras" in sys.modules:
+        sys.modules["keras"].utils.set_random_seed(0)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = yield
+    mark = item.get_closest_marker("contract")
+    if mark is None:
+        return report
+    suite = mark.args[0]
+    item.config.members[suite] = mark.kwargs["of"]
+    if report.skipped:
+        report.outcome = "failed"
+        report.longrepr = f"{item.nodeid}: a member of {suite} may be refused, but not skipped"
+    if report.when == "call" and report.passed:
+        item.config.covered[suite] += 1
+    return report
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    for suite, members in config.members.items():
+        terminalreporter.write_line(f"{suite}: covered {config.covered[suite]} of {members}")
