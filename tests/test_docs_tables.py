@@ -3,9 +3,11 @@
 import ast
 import dataclasses
 import re
+import shlex
 from pathlib import Path
 
 import pytest
+from test_docs import parse
 
 from kerasft import metrics, training
 from kerasft.backbones import FAMILIES
@@ -154,3 +156,32 @@ def test_the_method_of_the_architecture_works(monkeypatch):
     adapted = adapt(load("bert_tiny")[0], "norms")
     moving = [v.path for v in adapted.trainable_variables]
     assert len(moving) == 8 and all("layer_norm" in path for path in moving)
+
+
+# --- what is shown ------------------------------------------------------------------------------
+
+
+def promises():
+    return rows(read("docs/SHOWN.md"))
+
+
+def test_every_promise_is_shown_or_not_yet():
+    assert len(promises()) > 50
+    for promise, command, state in promises():
+        assert re.match(r"(shown|not yet)(:|$)", state), promise
+        assert command or state.startswith("not yet"), promise
+
+
+def test_the_commands_that_show_it_exist():
+    for _, command, _ in promises():
+        words = shlex.split(command.strip("`"))
+        if words[:1] == ["kerasft"]:
+            parse(words[1:])
+        elif words[:1] == ["python"]:
+            assert (ROOT / words[1]).is_file(), command
+        for word in words:
+            if word.startswith("tests"):
+                file, _, node = word.partition("::")
+                path = ROOT / file
+                assert path.exists(), word
+                assert not node or f"def {node.partition('[')[0]}(" in path.read_text("utf-8"), word
