@@ -44,4 +44,4 @@ def test_quickstart_runs(tmp_path, monkeypatch):
     client.execute()
     text = said(notebook)
     assert "macro_f1" in text and "'label': 'spam'" in text
-    assert "confusion.png" in text and "b'spam'" in text
+    assert "confusion.png" in text and "[b'spam', b'ham']" in text
