@@ -134,12 +134,13 @@ def compare(pipe: Any, folder: str) -> float:
         features = {n: tf.constant(features[n]) for n in pipe.inputs}
         features |= {n: tf.cast(features[n], tf.bool) for n in features if n == "padding_mask"}
         worst.append(_distance(signatures["token_ids"](**features)["logits"], None, logits))
-    if not max(worst) <= _tolerance(pipe):
+    most = float(np.max(worst))  # NaN if one is NaN
+    if not most <= _tolerance(pipe):
         raise KerasftError(
-            f"The exported model does not answer as the trained one: it differs by "
-            f"{max(worst):.2g}, more than {_tolerance(pipe):.0e}. Nothing was left behind."
+            "The exported model does not answer as the trained one: it differs by "
+            f"{most:.2g}, more than {_tolerance(pipe):.0e}. Nothing was left behind."
         )
-    return max(worst)
+    return most
 
 
 def _distance(got: Any, said: Any, meant: Any) -> float:

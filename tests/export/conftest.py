@@ -1,0 +1,40 @@
+"""Pipelines on tiny random weights, one of each kind that is exported."""
+
+import pytest
+
+from kerasft.methods import adapt
+from kerasft.pipeline import Pipeline
+from kerasft.tasks import TextClassification
+from kerasft.testing import tiny
+
+LABELS = ("bad", "good", "so so")
+KINDS = {
+    "one text": {},
+    "a pair": {"pair": True},
+    "several labels": {"problem": "multi-label", "thresholds": (0.3, 0.5, 0.7)},
+    "a score, lora": {
+        "problem": "regression",
+        "labels": (),
+        "method": {"name": "lora", "rank": 2},
+    },
+    "frozen": {"method": {"name": "freeze"}},
+    "mean of a sentencepiece encoder": {"family": "deberta_v3", "pooling": "mean"},
+    "decoder of byte pairs": {"family": "gpt2"},
+    "decoder of sentencepieces": {"family": "llama"},
+    "fixed length": {"family": "f_net"},
+    "fixed length, a pair": {"family": "f_net", "pair": True},
+}
+
+
+def pipeline(family="bert", method="full", **task):
+    task = TextClassification(**({"labels": LABELS, "max_length": 24} | task))
+    model = task.build(adapt(tiny.backbone(family), method))
+    tiny.randomize(model, seed=1)
+    return Pipeline(model, tiny.tokenizer(family), task)
+
+
+@pytest.fixture(scope="session")
+def kind():
+    """A pipeline of a kind, by name."""
+    made = {}
+    return lambda name: made.setdefault(name, pipeline(**KINDS[name]))

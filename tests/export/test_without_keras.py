@@ -1,0 +1,117 @@
+"""A process with TensorFlow alone, as TF Serving is one, answers as the pipeline does."""
+
+import json
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
+
+import numpy as np
+import pytest
+
+from kerasft.testing import tiny
+
+TEXTS = [
+    *tiny.ODD_TEXTS,
+    "",
+    "\x00",
+    "a\x00b",
+    "😀😀 emoji 👩\u200d👩\u200d👧",
+    "这个产品很好，推荐购买。",
+    "good " * 20_000,
+    "x" * 100_000,
+    "\ud7ff\ue000\U0010ffff",
+    "\u202eright to left\u202c",
+    "ＦＵＬＬ　ｗｉｄｔｈ ﬁ ½",
+    "e\u0301\u0301\u0301",
+]
+
+SERVER = """
+import json, os, sys
+from importlib.machinery import PathFinder
+
+class Hiding:
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        hidden = name.split(".")[0] in ("keras", "keras_hub", "tensorflow_text", "kerasft")
+        return None if hidden else PathFinder.find_spec(name, path, target)
+
+sys.meta_path[:] = [Hiding if finder is PathFinder else finder for finder in sys.meta_path]
+import tensorflow as tf
+
+ops = sys.argv[1]
+for name in sorted(os.listdir(ops)):
+    if name.endswith(".so"):
+        tf.load_op_library(os.path.join(ops, name))
+answers = []
+for folder, fields in json.load(sys.stdin):
+    serve = tf.saved_model.load(folder).signatures["serving_default"]
+    got = serve(**{name: tf.constant(values) for name, values in fields.items()})
+    found = {name: value.numpy() for name, value in got.items()}
+    answers.append({
+        name: [[w.decode() for w in row] if hasattr(row, "__len__") and not isinstance(row, bytes)
+               else row.decode() for row in value] if value.dtype == object else value.tolist()
+        for name, value in found.items()
+    })
+assert not {"keras", "keras_hub", "tensorflow_text", "kerasft"} & set(sys.modules)
+json.dump(answers, sys.stdout)
+"""
+
+
+def without_keras(asked):
+    """Answers of SavedModels, [(folder, fields)], from a process that cannot import Keras."""
+    ops = os.path.join(find_spec("tensorflow_text").submodule_search_locations[0], "python", "ops")
+    done = subprocess.run(
+        [sys.executable, "-c", SERVER, ops],
+        input=json.dumps(asked),
+        capture_output=True,
+        text=True,
+        env={k: v for k, v in os.environ.items() if k != "PYTHONPATH"},
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    return json.loads(done.stdout)
+
+
+def same(pipe, fields, got):
+    expected = pipe.task.decode(pipe.logits(fields))
+    assert set(got) == set(expected)
+    for name, value in expected.items():
+        value = np.asarray(value)
+        if value.dtype.kind == "f":
+            np.testing.assert_allclose(got[name], value, atol=1e-5)
+        else:
+            assert got[name] == [
+                [w.decode() for w in row] if isinstance(row, np.ndarray) else row.decode()
+                for row in value
+            ]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["a pair", "decoder of byte pairs"],
+        pytest.param(
+            ["several labels", "mean of a sentencepiece encoder", "fixed length", "a score, lora"],
+            marks=pytest.mark.slow,
+        ),
+    ],
+    ids=len,
+)
+def test_tensorflow_alone_answers_the_same(kind, tmp_path, names):
+    asked = []
+    for name in names:
+        fields = {f: TEXTS[i:] + TEXTS[:i] for i, f in enumerate(kind(name).task.texts)}
+        asked.append((kind(name).export(tmp_path / name), fields))
+    answers = without_keras(asked)
+    for name, (_, fields), got in zip(names, asked, answers, strict=True):
+        same(kind(name), fields, got)
+
+
+def test_keras_would_be_missed(tmp_path):
+    """The process really cannot import it."""
+    done = subprocess.run(
+        [sys.executable, "-c", SERVER.split("ops =")[0] + "import keras"],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1 and "No module named 'keras'" in done.stderr
