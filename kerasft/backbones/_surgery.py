@@ -4,6 +4,7 @@ It says where the projections and norms of a block lie, reads and mends what a c
 configuration asks for and KerasHub's classes fix, and swaps one layer for another.
 """
 
+import hashlib
 from functools import partial
 from typing import Any
 
@@ -207,9 +208,26 @@ def in_graph(tokenizer: Any, splitting: Splitting | None = None) -> Any:
         tokenizer.kerasft_splitting = splitting or default_splitting(name)
         if tokenizer.vocabulary:
             _make_merges(tokenizer)
+    if isinstance(tokenizer, keras_hub.tokenizers.SentencePieceTokenizer) and tokenizer.proto:
+        _keep_model(tokenizer)
     if ids is not None:
         tokenizer._tokenize_tf = partial(preprocessing_function(ids), tokenizer)
     return tokenizer
+
+
+def _keep_model(tokenizer: Any) -> None:
+    """Give the SentencePiece model in TensorFlow a name, which keeps it alive.
+
+    Without one it belongs to an op's kernel, and goes when TensorFlow clears its kernels: after
+    `keras.utils.set_random_seed`, every function and every tf.data pipeline with it would fail.
+    """
+    from tensorflow_text.python.ops import sentencepiece_tokenizer
+
+    make = sentencepiece_tokenizer.gen_sentencepiece_tokenizer.sentencepiece_op
+    name = "kerasft_" + hashlib.sha256(tokenizer.proto).hexdigest()[:32]
+    resource = tokenizer._sentence_piece._model_resource
+    resource._create_resource = partial(make, model=tokenizer.proto, shared_name=name)
+    resource._resource_handle = resource._create_resource()
 
 
 def splitting_of(tokenizer: Any) -> Splitting | None:

@@ -174,3 +174,46 @@ def test_dtype_is_honoured_and_written_back(golden, copy_of, tmp_path):
     source, written = (load_file(p / "model.safetensors") for p in (folder, tmp_path / "out"))
     for key, value in source.items():
         np.testing.assert_array_equal(written[key], value)
+
+
+def test_a_config_that_leaves_out_what_is_usual(golden, copy_of):
+    folder = copy_of("bert")
+    keys = "model_type vocab_size hidden_size num_hidden_layers num_attention_heads"
+    keys = [*keys.split(), "intermediate_size", "max_position_embeddings"]
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    (folder / "config.json").write_text(json.dumps({key: config[key] for key in keys}))
+    backbone, _ = load_folder(str(folder))
+    inputs = inputs_of(backbone, golden("bert").expected)
+    wanted = sequence_of(golden("bert").loaded[0](inputs))
+    np.testing.assert_array_equal(sequence_of(backbone(inputs)), wanted)
+    assert read_head(str(folder)).labels == ("LABEL_0", "LABEL_1", "LABEL_2")
+
+
+def test_the_llama_of_keras_hub_is_written_too(golden, tmp_path):
+    """`LlamaBackbone` comes from KerasHub presets only; `llama` folders become `Llama3Backbone`."""
+    import keras_hub
+
+    case = golden("llama")
+    backbone, tokenizer = case.loaded
+    config = {k: v for k, v in backbone.get_config().items() if k not in ("name", "trainable")}
+    plain = keras_hub.models.LlamaBackbone(**config | {"tie_word_embeddings": True})
+    plain.set_weights(backbone.get_weights())
+    write_folder(str(tmp_path), plain, tokenizer, case.head, max_length=40)
+    source = load_file(case.folder / "model.safetensors")
+    written = load_file(tmp_path / "model.safetensors")
+    assert set(source) == set(written)
+    for key, value in source.items():
+        np.testing.assert_array_equal(written[key], value, err_msg=key)
+
+
+def test_a_merged_backbone_is_written_as_it_is_now(golden, copy_of, tmp_path):
+    backbone, tokenizer = load_folder(str(copy_of("gpt2")))
+    kernel = backbone.transformer_layers[1]._self_attention_layer.key_dense.kernel
+    kernel.assign(np.asarray(kernel) + 1)
+    write_folder(str(tmp_path / "out"), backbone, tokenizer, golden("gpt2").head, 40)
+    key = "transformer.h.1.attn.c_attn.weight"
+    before = load_file(GOLDEN / "gpt2" / "model.safetensors")[key]
+    after = load_file(tmp_path / "out" / "model.safetensors")[key]
+    moved = np.zeros_like(before)
+    moved[:, 16:32] = 1
+    np.testing.assert_allclose(after - before, moved, atol=1e-6)

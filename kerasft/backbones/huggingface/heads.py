@@ -1,5 +1,6 @@
 """The classification head of a checkpoint folder (`...ForSequenceClassification`), in and out."""
 
+import os
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,7 +55,7 @@ def read_head(folder: str) -> Head | None:
         >>> read_head("twitter-roberta-sentiment").labels
         ('negative', 'neutral', 'positive')
     """
-    folder = folder.rstrip("/") or "/"
+    folder = os.fspath(folder).rstrip("/") or "/"
     layout, config = read_config(folder)
     named = config.get("architectures") or []
     if named and not any(_MARK in str(name) for name in named):

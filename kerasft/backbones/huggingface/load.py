@@ -1,5 +1,6 @@
 """A Hugging Face checkpoint folder to a KerasHub backbone and its tokenizer."""
 
+import os
 from typing import Any
 
 from kerasft._core import stack
@@ -35,7 +36,7 @@ def load_folder(folder: str, **overrides: Any) -> tuple[Any, Any]:
     stack.ensure()
     from kerasft.backbones.huggingface.tokenizers import load_tokenizer
 
-    folder = folder.rstrip("/") or "/"
+    folder = os.fspath(folder).rstrip("/") or "/"
     path = f"{folder}/config.json"
     layout, config = read_config(folder)
     arguments = arguments_of(layout, config, path)

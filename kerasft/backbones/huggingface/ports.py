@@ -23,6 +23,7 @@ _OWN = {"electra": electra, "deberta-v2": deberta_v3}
 _LM_HEAD = "lm_head.weight"
 _SEGMENTS = "embeddings.token_type_embeddings.weight"
 _POSITIONS = "embeddings.position_embeddings.weight"
+_MOST_LAYERS = 1000
 _OFFSET = 2  # RoBERTa's positions start at 2
 
 
@@ -152,18 +153,33 @@ def prefix_in(layout: Layout, store: Store) -> str:
 
 
 def check_size(layout: Layout, arguments: dict[str, Any], store: Store, path: str) -> None:
-    """`InputError` where config.json asks for more numbers than the checkpoint holds."""
-    width = arguments["hidden_dim"]
-    rows = arguments.get("vocabulary_size") or arguments["vocab_size"]
-    rows += arguments.get("max_sequence_length", 0)
-    least = rows * arguments.get("embedding_dim", width)
-    if "num_groups" not in arguments:
-        least += arguments["num_layers"] * width * arguments["intermediate_dim"]
+    """`InputError` where config.json asks for more numbers than the checkpoint holds.
+
+    So an absurd number in it is found before memory is asked for.
+    """
+    if arguments["num_layers"] > _MOST_LAYERS:
+        raise InputError(
+            f"{path} must ask for at most {_MOST_LAYERS} layers. "
+            f"Received: {layout.arguments['num_layers']}={arguments['num_layers']}."
+        )
+    least = _least_numbers(arguments)
     if least > store.size():
         raise InputError(
             f"{path} asks for at least {least} numbers, but {store.source} holds {store.size()}. "
             "Check that config.json and the weights belong together."
         )
+
+
+def _least_numbers(arguments: dict[str, Any]) -> int:
+    """A lower bound for the size of a backbone: its tables and some of its matrices."""
+    width, layers = arguments["hidden_dim"], arguments["num_layers"]
+    rows = arguments.get("vocabulary_size") or arguments["vocab_size"]
+    rows += arguments.get("max_sequence_length", 0) + arguments.get("num_segments", 0)
+    blocks = arguments.get("num_groups", layers) * arguments.get("num_inner_repetitions", 1)
+    heads = arguments.get("num_query_heads", 0) * (arguments.get("head_dim") or 0)
+    found = rows * arguments.get("embedding_dim", width)
+    found += blocks * width * (arguments["intermediate_dim"] + heads)
+    return found + 2 * width * arguments.get("bucket_size", 0)
 
 
 def written_weights(layout: Layout, backbone: Any, config: dict[str, Any]) -> dict[str, np.ndarray]:
