@@ -14,7 +14,7 @@ from kerasft.backbones import FAMILIES
 from kerasft.methods import adapt, registry
 from kerasft.pipeline import Pipeline
 from kerasft.testing import _rig, tiny
-from kerasft.testing._compare import close, equal, refused, same, same_names
+from kerasft.testing._compare import close, difference, equal, refused, same, same_names
 
 stack.ensure()
 import keras  # noqa: E402  (after the backend is chosen)
@@ -65,6 +65,7 @@ REFUSALS = (
     ),
 )
 
+_NO_MERGE = "the method has no `merge`"
 # Weights of a backbone that no classifier reads: they have no gradient and stay.
 UNREAD = {
     "electra": ("pooled_dense/kernel", "pooled_dense/bias"),
@@ -202,21 +203,45 @@ def _same_model(got: Any, want: Any, what: str) -> None:
     same(_rig.values(got.weights), _rig.values(want.weights), f"{what} weight")
 
 
-def _merge(case: Case) -> str | None:
-    if not callable(getattr(case.method, "merge", None)):
-        return "the method has no `merge`"
+def _merged_copy(case: Case) -> str | None:
+    if not _can(case.method, "merge"):
+        return _NO_MERGE
     merged, x = case.pipe.merged(), tiny.features(case.pipe.model)
-    same_names(weights.named(merged.backbone.weights), case.pristine, "weights after the merge")
-    close(_rig.answers(merged.model, x), _rig.answers(case.pipe.model, x), 1e-5, "the merged")
-    with refused("merged already", "merging twice"):
-        case.method.merge(merged.backbone)
+    same_names(weights.named(merged.backbone.weights), case.pristine, "weights of the merged copy")
+    close(
+        _rig.answers(merged.model, x), _rig.answers(case.pipe.model, x), 1e-5, "the merged copy's"
+    )
     with refused("no merge", "merging a merged pipeline"):
         merged.merged()
     return None
 
 
+def _merge(case: Case) -> str | None:
+    """Merge in place; nothing can follow."""
+    if not _can(case.method, "merge"):
+        return _NO_MERGE
+    backbone, x = case.pipe.backbone, tiny.features(case.pipe.model)
+    fresh = _rig.answers(case.pipe.model, x)
+    random = np.random.default_rng(5)
+    for variable in case.pipe.adapted.trainable_variables:
+        variable.assign(0.2 * random.standard_normal(variable.shape).astype(np.float32))
+    before = _rig.answers(case.pipe.model, x)
+    moved = difference(before["output"], fresh["output"])
+    equal(moved > 1e-3, True, f"what is trained moves the answers ({moved:.2g})")
+    case.method.merge(backbone)
+    close(_rig.answers(case.pipe.model, x), before, 1e-5, "after the merge the")
+    same_names(weights.named(backbone.weights), case.pristine, "weights after the merge")
+    with refused("merged already", "merging twice"):
+        case.method.merge(backbone)
+    return None
+
+
+def _can(method: Any, what: str) -> bool:
+    return callable(getattr(method, what, None))
+
+
 def _adapter(case: Case) -> str | None:
-    if not callable(getattr(case.method, "state", None)):
+    if not _can(case.method, "state"):
         return "the method has no `state`"
     fresh = _rig.pipeline(case.family, case.method)
     fresh.model.get_layer("logits").set_weights(
@@ -288,8 +313,9 @@ METHOD_PARTS: dict[str, Callable[[Case], str | None]] = {
     "training": _training,
     "keras file": _keras_file,
     "folder": _folder,
-    "merge": _merge,
     "adapter": _adapter,
+    "merged copy": _merged_copy,
     "bfloat16": _bfloat16,
     "replicas": _replicas,
+    "merge": _merge,
 }

@@ -1,0 +1,125 @@
+"""Presets: the embedded one, KerasHub's folders, and what is refused."""
+
+import json
+
+import keras_hub
+import numpy as np
+import pytest
+
+from kerasft._core.errors import InputError
+from kerasft.backbones import load, presets
+from kerasft.backbones._surgery import apply_fixes
+from kerasft.backbones.load import EMBEDDED
+from kerasft.testing import tiny
+
+
+def answers(backbone):
+    out = backbone(tiny.features(backbone))
+    return np.asarray(out["sequence_output"])
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A KerasHub preset folder with a tiny BERT."""
+    path = tmp_path_factory.mktemp("preset") / "tiny"
+    tiny.backbone("bert").save_to_preset(str(path))
+    tiny.tokenizer("bert").save_to_preset(str(path))
+    return path
+
+
+def copy_with(folder, tmp_path, name, **changes):
+    """A copy of a preset folder in which a JSON file is changed."""
+    for source in folder.rglob("*"):
+        if source.is_file():
+            target = tmp_path / source.relative_to(folder)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(source.read_bytes())
+    path = tmp_path / name
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    return tmp_path
+
+
+def test_the_embedded_preset():
+    backbone, tokenizer = load("bert_tiny")
+    assert (backbone.num_layers, backbone.hidden_dim) == (2, 128)
+    assert 4_300_000 < backbone.count_params() < 4_500_000
+    # Uncased, with accents taken off: "café" is a word that it knows.
+    ids = tokenizer(["café CAFÉ cafe"])[0]
+    assert len(set(ids)) == 1
+    assert tokenizer.id_to_token(ids[0]) == "cafe"
+    again, _ = load("bert_tiny", dropout=0.3, dtype="mixed_bfloat16")
+    assert (again.dropout, again.dtype_policy.name) == (0.3, "mixed_bfloat16")
+
+
+def test_presets_are_listed():
+    found = presets()
+    assert list(found)[: len(EMBEDDED)] == list(EMBEDDED)
+    assert found["bert_tiny"].startswith("[embedded] ")
+    assert found["bert_base_en_uncased"].startswith("[bert] ")
+    assert len(found) > 60
+
+
+def test_a_keras_hub_folder(folder):
+    backbone, tokenizer = load(str(folder))
+    assert (answers(backbone) == answers(tiny.backbone("bert"))).all()
+    texts = list(tiny.ODD_TEXTS)
+    expected = tiny.tokenizer("bert")(texts)
+    assert [list(row) for row in tokenizer(texts)] == [list(row) for row in expected]
+
+
+def test_trap_save_to_preset_forgets_the_activation(tmp_path):
+    """So a run keeps a description of its own."""
+    backbone = tiny.backbone("bert")
+    apply_fixes(backbone, {"activation": "relu"})
+    backbone.save_to_preset(str(tmp_path))
+    again = keras_hub.models.Backbone.from_preset(str(tmp_path))
+    assert np.abs(answers(again) - answers(backbone)).max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("preset", "message"),
+    [
+        ("bert_tinny", "no preset 'bert_tinny'.* Did you mean 'bert_tiny'"),
+        ("no/such/folder", "neither a folder nor a known name"),
+        ("t5_small_multi", "There is no preset 't5_small_multi'"),
+    ],
+)
+def test_a_preset_that_is_not_there(preset, message):
+    with pytest.raises(InputError, match=message):
+        load(preset)
+
+
+def test_a_folder_without_a_config(tmp_path):
+    with pytest.raises(InputError, match=r"A preset folder holds a config\.json"):
+        load(str(tmp_path))
+
+
+def test_a_folder_without_its_tokenizer(folder, tmp_path):
+    copy = copy_with(folder, tmp_path, "config.json")
+    (copy / "tokenizer.json").unlink()
+    with pytest.raises(InputError, match=r"holds tokenizer\.json"):
+        load(str(copy))
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json"])
+def test_foreign_code_is_never_run(folder, tmp_path, name):
+    copy = copy_with(folder, tmp_path, name, module="os", class_name="system")
+    with pytest.raises(InputError, match="names code outside Keras and KerasHub"):
+        load(str(copy))
+
+
+def test_a_damaged_folder_is_one_line(folder, tmp_path):
+    copy = copy_with(folder, tmp_path, "config.json")
+    (copy / "model.weights.h5").write_bytes(b"broken")
+    with pytest.raises(InputError, match="could not be loaded") as caught:
+        load(str(copy))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_foreign_family_is_refused(tmp_path):
+    sizes = {"num_layers": 1, "num_heads": 2, "hidden_dim": 8, "intermediate_dim": 8}
+    bloom = keras_hub.models.BloomBackbone(vocabulary_size=10, **sizes)
+    bloom.save_to_preset(str(tmp_path))
+    (tmp_path / "tokenizer.json").write_text("{}")
+    with pytest.raises(InputError, match="Received: BloomBackbone"):
+        load(str(tmp_path))

@@ -1,0 +1,147 @@
+"""Every method on every family holds its contract."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from kerasft._core.weights import named
+from kerasft.backbones import FAMILIES, sites
+from kerasft.methods import Freeze, Full, LoRA, registry
+from kerasft.testing import check_method
+from kerasft.testing.contracts import METHOD_PARTS, REFUSALS
+
+# One family for each kind of block; the others repeat one of these with other sizes.
+KINDS = ("bert", "albert", "deberta_v3", "f_net", "gpt2", "qwen3", "gemma")
+EVERY = tuple(family.name for family in FAMILIES)
+ALL = tuple(METHOD_PARTS)
+CHOSEN = ("config", "identity", "trainable")
+TRAINED = (*CHOSEN, "training")
+MERGED = (*CHOSEN, "merge")
+STORED = (*TRAINED, "keras file", "folder", "bfloat16")
+PROJECTIONS = ("query", "key", "value", "output")
+
+
+def random_state(variable: Any) -> bool:
+    return variable.path.endswith("seed_generator_state")
+
+
+def below(layers: list[Any]) -> set[str]:
+    return {v.path for layer in layers for v in layer.variables if not random_state(v)}
+
+
+def all_weights(backbone: Any) -> set[str]:
+    return set(named(backbone.weights))
+
+
+def nothing(backbone: Any) -> set[str]:
+    return set()
+
+
+def second_block_and_above(backbone: Any) -> set[str]:
+    """Of a backbone with two blocks: the second one, and what comes after it."""
+    blocks = [block.layer for block in sites(backbone).blocks]
+    order = list(backbone.layers)
+    return below([blocks[1], *order[order.index(blocks[1]) + 1 :]])
+
+
+def all_but_first_block(backbone: Any) -> set[str]:
+    return all_weights(backbone) - below([sites(backbone).blocks[0].layer])
+
+
+def updates(backbone: Any, method: Any) -> set[str]:
+    """The two matrices of each update."""
+    blocks = range(len(sites(backbone).blocks))
+    names = [f"blocks_{i}_{role}_lora" for i in blocks for role in method.targets]
+    return {f"{name}/{matrix}" for name in names for matrix in ("lora_a", "lora_b")}
+
+
+@dataclass(frozen=True)
+class Member:
+    """A method, the weights that it trains, and the parts of its contract that always run.
+
+    Args:
+        method: the method.
+        trained: adapted backbone -> the paths of the weights that are to be trained; None where
+            the method's options say it (LoRA), or where it is a new method.
+        parts: what runs, by family; `KINDS` stands for those families, "" for the others.
+    """
+
+    method: Any
+    trained: Any
+    parts: dict[str, tuple[str, ...]]
+
+    def parts_on(self, family: str) -> tuple[str, ...]:
+        """The parts that run on a family without `-m slow`."""
+        kind = "KINDS" if family in KINDS and "KINDS" in self.parts else ""
+        return self.parts.get(family, self.parts.get(kind, ()))
+
+
+def lora(*targets: str, **options: Any) -> LoRA:
+    return LoRA(targets=targets, **options)
+
+
+WIDE = lora(*PROJECTIONS, "up", "down", rank=3, alpha=2.0)
+GATED = lora(*PROJECTIONS, "gate", "up", "down", rank=2)
+FEED = lora("up", "down", rank=2)
+FEW = {"bert": CHOSEN, "gpt2": CHOSEN, "albert": CHOSEN}
+MEMBERS = (
+    Member(Full(), all_weights, {"": TRAINED, "bert": ALL}),
+    Member(Freeze(), nothing, {"": CHOSEN, "bert": TRAINED, "gpt2": STORED}),
+    Member(LoRA(), None, {"": MERGED, "KINDS": (*TRAINED, "merge"), "bert": ALL}),
+    Member(Freeze(train_top_blocks=1), second_block_and_above, FEW),
+    Member(Freeze(freeze_first_blocks=1), second_block_and_above, FEW),
+    Member(Freeze(blocks=(0,)), all_but_first_block, FEW),
+    Member(WIDE, None, dict.fromkeys(("bert", "albert", "deberta_v3", "gpt2"), MERGED)),
+    Member(FEED, None, {"f_net": (*TRAINED, "merge")}),
+    Member(GATED, None, {"bert": CHOSEN, "qwen3": MERGED, "gemma": (*STORED, "adapter", "merge")}),
+)
+
+
+def label(member: Member) -> str:
+    options = registry.config(member.method)
+    default = registry.config(type(member.method)())
+    changed = [f"{k}={v}" for k, v in options.items() if v != default[k]]
+    return " ".join([member.method.name, *changed]).replace(" ", "_")
+
+
+# A method in a new file is found here too, and held to every part that needs no word from it.
+NEW = sorted(set(registry.names()) - {member.method.name for member in MEMBERS})
+MEMBERS += tuple(Member(registry.get(name)(), None, {"": STORED, "bert": ALL}) for name in NEW)
+PAIRS = [
+    pytest.param(member, family, member.parts_on(family), id=f"{label(member)}-{family}")
+    for member in MEMBERS
+    for family in EVERY
+    if member.parts_on(family)
+]
+LACKING = {"the method has no `merge`", "the method has no `state`"}
+
+
+def trained_by(member: Member) -> Any:
+    if isinstance(member.method, LoRA):
+        return lambda backbone: updates(backbone, member.method)
+    return member.trained
+
+
+@pytest.mark.contract("methods x families", of=len(PAIRS))
+@pytest.mark.parametrize(("member", "family", "parts"), PAIRS)
+def test_contract(member, family, parts):
+    results = check_method(member.method, family, trainable=trained_by(member), parts=parts)
+    if set(results) == {"refusal"}:
+        assert results["refusal"] in {refusal.reason for refusal in REFUSALS}
+    else:
+        assert set(results) == set(parts)
+        assert set(results.values()) - LACKING == {"passed"}
+
+
+@pytest.mark.slow
+@pytest.mark.contract("methods x families, all parts", of=len(MEMBERS) * len(FAMILIES))
+@pytest.mark.parametrize("family", EVERY)
+@pytest.mark.parametrize("member", MEMBERS, ids=label)
+def test_whole_contract(member, family):
+    check_method(member.method, family, trainable=trained_by(member))
+
+
+def test_every_method_meets_every_family():
+    met = {(param.values[0].method.name, param.values[1]) for param in PAIRS}
+    assert met == {(name, family) for name in registry.names() for family in EVERY}
