@@ -1,6 +1,8 @@
 """Texts turned into ids once, kept flat in memory or, when they are many, on disk."""
 
+import shutil
 import tempfile
+import weakref
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -95,6 +97,14 @@ def encode_rows(
     return Encoded(ids, ends.astype(np.int64), values, fill, stored.folder)
 
 
+class _Folder:
+    """A folder that goes when nothing holds it any more."""
+
+    def __init__(self):
+        self.name = tempfile.mkdtemp(prefix="kerasft-ids-")
+        weakref.finalize(self, shutil.rmtree, self.name, ignore_errors=True)
+
+
 class _Store:
     """Moves arrays to files once they are large."""
 
@@ -106,7 +116,7 @@ class _Store:
         if sum(part.size for parts in flat.values() for part in parts) <= self.limit:
             return
         if self.folder is None:
-            self.folder = tempfile.TemporaryDirectory(prefix="kerasft-ids-")
+            self.folder = _Folder()
         for name, parts in flat.items():
             with open(Path(self.folder.name) / name, "ab") as file:
                 for part in parts:

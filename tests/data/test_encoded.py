@@ -1,0 +1,94 @@
+"""Rows of ids: flat in memory or on disk, padded to a batch and back."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from kerasft.data import Encoded, encode_rows
+
+PAD = 9
+
+
+def encode(rows):
+    """A stand-in for a tokenizer: a text of n letters is n ids, padded with 9."""
+    width = max((len(text) for text in rows["text"]), default=1) or 1
+    ids = np.full((len(rows["text"]), width), PAD, np.int32)
+    mask = np.zeros_like(ids)
+    for i, text in enumerate(rows["text"]):
+        ids[i, : len(text)] = [ord(c) - 96 for c in text]
+        mask[i, : len(text)] = 1
+    return {"token_ids": ids, "segment_ids": ids * mask % 2, "padding_mask": mask}
+
+
+def targets(rows):
+    return np.array([len(text) for text in rows["text"]], np.int32)
+
+
+CHUNKS = [{"text": ["abc", "a"]}, {"text": ["", "hello", "xy"]}, {"text": ["z"]}]
+TEXTS = [text for chunk in CHUNKS for text in chunk["text"]]
+
+
+def made(limit=10**6):
+    return encode_rows(iter(CHUNKS), encode, targets, pad=PAD, limit=limit)
+
+
+def test_rows_are_kept_without_padding():
+    rows = made()
+    assert len(rows) == 6
+    assert rows.lengths.tolist() == [3, 1, 0, 5, 2, 1]
+    assert rows.targets.tolist() == [3, 1, 0, 5, 2, 1]
+    assert "".join(chr(i + 96) for i in rows.ids["token_ids"]) == "".join(TEXTS)
+    assert set(rows.ids) == {"token_ids", "segment_ids"}, "the mask is made from the lengths"
+    assert {ids.dtype for ids in rows.ids.values()} == {np.dtype("int32")}
+
+
+@pytest.mark.parametrize("limit", [10**6, 5, 0])
+def test_a_batch_is_what_was_encoded(limit):
+    """In memory, partly on disk, and all on disk."""
+    rows = made(limit)
+    assert (rows.folder is None) == (limit == 10**6)
+    for chosen in ([0, 3], [4, 4, 1], [2], [5, 0, 1, 2, 3, 4]):
+        expected = encode({"text": [TEXTS[i] for i in chosen]})
+        got = rows.batch(np.array(chosen))
+        assert set(got) == set(expected)
+        for name, value in expected.items():
+            np.testing.assert_array_equal(got[name], value, err_msg=name)
+            assert got[name].dtype == np.int32
+
+
+def test_a_fixed_width():
+    got = made().batch(np.array([0, 2]), length=6)
+    assert got["token_ids"].tolist() == [[1, 2, 3, 9, 9, 9], [9] * 6]
+    assert got["padding_mask"].sum(1).tolist() == [3, 0]
+    assert got["segment_ids"].tolist() == [[1, 0, 1, 0, 0, 0], [0] * 6]
+
+
+def test_the_folder_on_disk_goes_with_the_rows():
+    rows = made(0)
+    folder = Path(rows.folder.name)
+    assert {p.name for p in folder.iterdir()} == {"token_ids", "segment_ids"}
+    del rows
+    assert not folder.exists()
+
+
+def test_no_rows():
+    rows = encode_rows(iter([]), encode, targets)
+    assert len(rows) == 0
+    assert rows.lengths.tolist() == []
+
+
+def test_without_targets():
+    rows = encode_rows(iter(CHUNKS), encode)
+    assert rows.targets.tolist() == [0.0] * 6
+
+
+def test_targets_of_several_numbers():
+    rows = encode_rows(iter(CHUNKS), encode, lambda chunk: np.ones((len(chunk["text"]), 3)))
+    assert rows.targets.shape == (6, 3)
+
+
+def test_rows_are_a_plain_value():
+    ids = {"token_ids": np.array([5, 6, 7], np.int32)}
+    rows = Encoded(ids, np.array([0, 2, 3]), np.zeros(2), {"token_ids": 0})
+    assert rows.batch(np.array([1, 0]))["token_ids"].tolist() == [[7, 0], [5, 6]]

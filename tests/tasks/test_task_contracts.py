@@ -1,0 +1,66 @@
+"""Every task holds its contract, on every family and in every one of its problems."""
+
+import pytest
+
+from kerasft.backbones import FAMILIES
+from kerasft.tasks import TextClassification, registry
+from kerasft.testing import check_task
+from kerasft.testing.contracts import TASK_PARTS
+
+LABELS = ("bad", "good", "ugly")
+SINGLE = ("label", "probabilities", "logits")
+# The names of what each task gives, as clients of an exported model know them.
+MEMBERS = {
+    "single-label": (TextClassification(labels=LABELS, max_length=16), SINGLE),
+    "weighted pairs": (
+        TextClassification(
+            labels=LABELS,
+            pair=True,
+            max_length=16,
+            class_weights=(1.0, 2.0, 0.5),
+            label_smoothing=0.1,
+            focal_gamma=0.5,
+        ),
+        SINGLE,
+    ),
+    "multi-label": (
+        TextClassification(
+            labels=LABELS,
+            problem="multi-label",
+            max_length=16,
+            thresholds=(0.3, 0.5, 0.6),
+            focal_gamma=0.5,
+        ),
+        ("labels", "probabilities", "logits"),
+    ),
+    "regression": (TextClassification(problem="regression", max_length=16), ("score",)),
+    "mean pooling": (TextClassification(labels=LABELS, max_length=16, pooling="mean"), SINGLE),
+}
+LIGHT = ("config", "fields", "model", "loss", "metrics", "decode")
+ELSEWHERE = {("single-label", "gpt2"), ("single-label", "f_net"), ("weighted pairs", "roberta")}
+PAIRS = [
+    pytest.param(name, family.name, id=f"{name.replace(' ', '_')}-{family.name}")
+    for name in MEMBERS
+    for family in FAMILIES
+    if name == "single-label" or family.name == "bert" or (name, family.name) in ELSEWHERE
+]
+NEW = sorted(set(registry.names()) - {task.name for task, _ in MEMBERS.values()})
+PAIRS += [pytest.param(name, "bert", id=f"{name}-bert") for name in NEW]
+
+
+@pytest.mark.contract("tasks x families", of=len(PAIRS))
+@pytest.mark.parametrize(("name", "family"), PAIRS)
+def test_contract(name, family):
+    task, outputs = MEMBERS.get(name) or (registry.get(name)(labels=LABELS), None)
+    whole = family == "bert" or (name, family) in ELSEWHERE
+    parts = tuple(TASK_PARTS) if whole else LIGHT
+    assert check_task(task, family, outputs=outputs, parts=parts) == dict.fromkeys(parts, "passed")
+
+
+@pytest.mark.slow
+@pytest.mark.contract("tasks x families, all parts", of=len(MEMBERS) * len(FAMILIES))
+@pytest.mark.parametrize("family", [family.name for family in FAMILIES])
+@pytest.mark.parametrize("name", MEMBERS)
+def test_whole_contract(name, family):
+    task, outputs = MEMBERS[name]
+    check_task(task, family, outputs=outputs)
