@@ -112,9 +112,7 @@ def _explain(error: BaseException, store: Store) -> None:
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         raise InputError(f"The disk is full: free some space. ({error}) {again}") from error
     if isinstance(error, DivergedError):
-        raise DivergedError(
-            f"{error} The checkpoint from before stands: {store.newest()}"
-        ) from None
+        raise DivergedError(f"{error} The last good checkpoint is {store.newest()}.") from None
 
 
 def _missing(folder: str) -> list[Path]:

@@ -50,19 +50,6 @@ def same(pipe, got, fields):
             np.testing.assert_array_equal(got[name], value)
 
 
-@pytest.fixture(scope="module")
-def exported(kind, tmp_path_factory):
-    """The export of a kind of pipeline, made once."""
-    made = {}
-
-    def export(name):
-        if name not in made:
-            made[name] = kind(name).export(tmp_path_factory.mktemp("saved_models") / "m")
-        return made[name]
-
-    return export
-
-
 @pytest.mark.parametrize(
     "name", [*KINDS, *(pytest.param(name, marks=pytest.mark.slow) for name in MORE)]
 )

@@ -97,11 +97,11 @@ def same(pipe, fields, got):
     ],
     ids=len,
 )
-def test_tensorflow_alone_answers_the_same(kind, tmp_path, names):
+def test_tensorflow_alone_answers_the_same(kind, exported, names):
     asked = []
     for name in names:
         fields = {f: TEXTS[i:] + TEXTS[:i] for i, f in enumerate(kind(name).task.texts)}
-        asked.append((kind(name).export(tmp_path / name), fields))
+        asked.append((exported(name), fields))
     answers = without_keras(asked)
     for name, (_, fields), got in zip(names, asked, answers, strict=True):
         same(kind(name), fields, got)

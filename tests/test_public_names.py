@@ -1,0 +1,104 @@
+"""The public names of every room. A change here is a change of what users import: say it in
+CHANGELOG.md."""
+
+import importlib
+import subprocess
+import sys
+
+import pytest
+
+import kerasft
+
+PACKAGE = {
+    "InputError",
+    "Pipeline",
+    "Recipe",
+    "__version__",
+    "backbones",
+    "build",
+    "data",
+    "doctor",
+    "evaluation",
+    "export",
+    "heads",
+    "load",
+    "methods",
+    "metrics",
+    "objectives",
+    "optimizers",
+    "preprocessing",
+    "quickstart",
+    "tasks",
+    "testing",
+    "train",
+    "training",
+}
+ROOMS = {
+    "backbones": """FAMILIES ROLES Block Family HeadStyle Site Sites build_backbone
+        describe_backbone family_of load load_tokenizer presets save_tokenizer set_template sites
+        template_of""",
+    "backbones.huggingface": "Head load_folder read_head write_folder",
+    "data": """DataSpec Duplicates Encoded Feed Plan Source Split Summary batches check_labels
+        discover_labels duplicates embedded encode_rows encoder label_field make_splits open_source
+        order_labels quantiles split_rows summarise take text_key text_keys""",
+    "evaluation": "Collector Report history plots",
+    "export": "export_saved_model",
+    "heads": "POOLINGS ClassificationHead Pool",
+    "metrics": """choose_thresholds ece mae mse multiclass multilabel pearson plain r2 reliability
+        scores spearman text_report""",
+    "optimizers": "SCHEDULES WarmupDecay adamw",
+    "preprocessing": "Template pack",
+    "testing": "check_family check_method check_objective check_task tiny",
+    "testing.contracts": """FAMILY_PARTS METHOD_PARTS OBJECTIVE_PARTS REFUSALS TASK_PARTS Refusal
+        check_family check_method check_objective check_task""",
+}
+# Room -> name in recipes -> class.
+REGISTRIES = {
+    "methods": {"freeze": "Freeze", "full": "Full", "lora": "LoRA"},
+    "objectives": {},
+    "tasks": {"text-classification": "TextClassification"},
+}
+OPTIONS = {
+    ("methods", "full"): "",
+    ("methods", "freeze"): "train_top_blocks freeze_first_blocks blocks",
+    ("methods", "lora"): "rank alpha dropout targets",
+    ("tasks", "text-classification"): """labels problem pair max_length pooling head_dropout
+        class_weights label_smoothing focal_gamma thresholds""",
+}
+
+
+def test_the_package():
+    assert set(kerasft.__all__) == PACKAGE
+    assert dir(kerasft) == sorted(kerasft.__all__)
+    for name in PACKAGE:
+        assert getattr(kerasft, name) is not None
+    with pytest.raises(AttributeError, match="has no attribute 'trian'"):
+        kerasft.trian  # noqa: B018
+
+
+@pytest.mark.parametrize("room", sorted(ROOMS))
+def test_a_room(room):
+    module = importlib.import_module(f"kerasft.{room}")
+    assert sorted(module.__all__) == sorted(ROOMS[room].split())
+    for name in module.__all__:
+        assert getattr(module, name) is not None
+
+
+def test_registries():
+    """In a process of its own: other tests register members from outside."""
+    code = (
+        "import importlib, json\n"
+        f"for room in {list(REGISTRIES)}:\n"
+        "    registry = importlib.import_module('kerasft.' + room).registry\n"
+        "    for name in registry.names():\n"
+        "        member = registry.get(name)\n"
+        "        options = ' '.join(k for k in registry.config(member()) if k != 'name')\n"
+        "        print(room, name, member.__name__, options, sep='|')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    rows = [line.split("|") for line in done.stdout.splitlines() if "|" in line]
+    found = {room: {} for room in REGISTRIES}
+    for room, name, kind, options in rows:
+        found[room][name] = kind
+        assert options == " ".join(OPTIONS[room, name].split())
+    assert found == REGISTRIES
