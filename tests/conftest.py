@@ -1,7 +1,7 @@
 """For all tests: TensorFlow as backend, two logical CPU devices, seeds, and what was covered.
 
 A contract test (mark `contract("suite", of=n)`) is one of `n` members of a suite; how many of them
-passed is printed at the end, and it may not be skipped.
+passed is printed at the end, and it may not be skipped. Another test may be, for a reason in SKIPS.
 """
 
 import os
@@ -15,6 +15,12 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 import pytest
 
 pytest.register_assert_rewrite("kerasft.testing")
+
+# Reason of a skip -> what the machine lacks. Any other skip fails.
+SKIPS = {
+    "no font with Chinese characters is installed": "fonts belong to the machine, not to kerasft",
+    "a device of Linux": "/dev/full is a full disk that no other system has",
+}
 
 
 def pytest_configure(config):
@@ -46,6 +52,9 @@ def seeded():
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item, call):
     report = yield
+    if report.skipped and _reason(report) not in SKIPS:
+        report.outcome = "failed"
+        report.longrepr = f"{item.nodeid}: skipped for a reason outside SKIPS: {_reason(report)}"
     mark = item.get_closest_marker("contract")
     if mark is None:
         return report
@@ -57,6 +66,10 @@ def pytest_runtest_makereport(item, call):
     if report.when == "call" and report.passed:
         item.config.covered[suite] += 1
     return report
+
+
+def _reason(report):
+    return str(report.longrepr[2]).removeprefix("Skipped: ")
 
 
 def pytest_terminal_summary(terminalreporter, config):

@@ -222,9 +222,7 @@ def _merge(case: Case) -> str | None:
         return _NO_MERGE
     backbone, x = case.pipe.backbone, tiny.features(case.pipe.model)
     fresh = _rig.answers(case.pipe.model, x)
-    random = np.random.default_rng(5)
-    for variable in case.pipe.adapted.trainable_variables:
-        variable.assign(0.2 * random.standard_normal(variable.shape).astype(np.float32))
+    _move(case.pipe)
     before = _rig.answers(case.pipe.model, x)
     moved = difference(before["output"], fresh["output"])
     equal(moved > 1e-3, True, f"what is trained moves the answers ({moved:.2g})")
@@ -236,6 +234,13 @@ def _merge(case: Case) -> str | None:
     return None
 
 
+def _move(pipe: Pipeline) -> None:
+    """Add random values to what the method trains: B of a fresh LoRA is zero, which hides much."""
+    random = np.random.default_rng(5)
+    for variable in pipe.adapted.trainable_variables:
+        variable.assign_add(0.2 * random.standard_normal(variable.shape).astype(np.float32))
+
+
 def _can(method: Any, what: str) -> bool:
     return callable(getattr(method, what, None))
 
@@ -243,6 +248,7 @@ def _can(method: Any, what: str) -> bool:
 def _adapter(case: Case) -> str | None:
     if not _can(case.method, "state"):
         return "the method has no `state`"
+    _move(case.pipe)
     fresh = _rig.pipeline(case.family, case.method)
     fresh.model.get_layer("logits").set_weights(
         [w + 1.0 for w in fresh.model.get_layer("logits").get_weights()]

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 
 from kerasft._core.errors import InputError
@@ -37,7 +38,6 @@ def test_append_continues_and_replaces_what_a_cut_run_left(tmp_path):
 
 
 def test_numpy_and_nan_values(tmp_path):
-    np = pytest.importorskip("numpy")
     path = tmp_path / "history.csv"
     history.append(path, {"epoch": 1, "loss": np.float32(0.5), "val_loss": float("nan")})
     row = history.read(path)[0]
