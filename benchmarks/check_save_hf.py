@@ -14,6 +14,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import _harness as harness
 import numpy as np
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -104,14 +105,16 @@ def check(folder: Path) -> dict:
     }
 
 
-def right(row: dict) -> bool:
-    """Whether Transformers read the same ids and gave the same logits; large ones relatively."""
-    limit = LIMIT * max(1.0, row["largest_logit"])
-    return row["same_ids"] and not row["missing"] and row["max_difference"] <= limit
+def off(row: dict) -> float:
+    """How far the logits are apart, relative to the largest where that is above 1; infinite where
+    the ids differ or a weight was not found."""
+    if not row["same_ids"] or row["missing"]:
+        return float("inf")
+    return row["max_difference"] / max(1.0, row["largest_logit"])
 
 
 def main() -> int:
-    """Write with kerasft, check with Transformers, print a line each; 1 if one differs."""
+    """Write with kerasft, check with Transformers, record."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--torch-python", help="an interpreter with torch and transformers")
     parser.add_argument("--out", type=Path, help="where to write the folders")
@@ -119,12 +122,8 @@ def main() -> int:
     parser.add_argument("folders", nargs="*", type=Path)
     args = parser.parse_args()
     if args.check:
-        found = [check(path) for path in sorted(args.check.iterdir())]
-        for row in found:
-            print(json.dumps(row))
-        bad = [r for r in found if not right(r)]
-        print(f"{len(found) - len(bad)} of {len(found)} folders equal within {LIMIT}")
-        return 1 if bad else 0
+        print(json.dumps([check(path) for path in sorted(args.check.iterdir())]))
+        return 0
     if not args.torch_python:
         parser.error("--torch-python is needed")
     with tempfile.TemporaryDirectory() as temporary:
@@ -135,7 +134,20 @@ def main() -> int:
             problem = ("single-label", "multi-label", "regression")[index % 3]
             write(source, out / f"{kind}-{source.name}", problem)
         command = [args.torch_python, __file__, "--check", str(out)]
-        return subprocess.run(command, check=False).returncode
+        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    return harness.finish(record(json.loads(done.stdout.splitlines()[-1])))
+
+
+def record(found: list[dict]) -> Path:
+    """The run file: one bound a folder."""
+    return harness.record(
+        "save-hf",
+        "What `save_hf` writes, loaded by Transformers: largest difference of the logits, relative "
+        "where they exceed 1; the token ids have to be equal.",
+        values={"folders": len(found), "equal": sum(off(row) <= LIMIT for row in found)},
+        bounds=[harness.Bound(row["folder"], off(row), "<=", LIMIT) for row in found],
+        raw={"folders": found},
+    )
 
 
 if __name__ == "__main__":
