@@ -94,6 +94,16 @@ def leave_first_batch(model: Any) -> None:
     model._maybe_symbolic_build = lambda *_, **__: None
 
 
+def leave_replicas(optimizer: Any) -> None:
+    """Keep an optimizer from summing gradients over the replicas: they come summed.
+
+    Keras clips first and sums then, so each replica would clip a part of its own; and loss scaling
+    looks for infinite numbers in the part of the first replica alone.
+    """
+    inner = getattr(optimizer, "inner_optimizer", optimizer)
+    inner._all_reduce_sum_gradients = lambda pairs: pairs
+
+
 def blocks_of(backbone: Any) -> list[Any]:
     """The transformer blocks in order, each once (ALBERT's groups hold lists of them)."""
     flat = []

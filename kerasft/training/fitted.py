@@ -3,7 +3,7 @@
 from typing import Any
 
 from kerasft._core import stack
-from kerasft.backbones._surgery import leave_first_batch
+from kerasft.backbones._surgery import leave_first_batch, leave_replicas
 
 stack.ensure()
 import keras  # noqa: E402  (after the backend is chosen)
@@ -53,7 +53,9 @@ class Fitted(keras.Model):
         variables = self.trainable_weights
         gradients = zip(tape.gradient(loss, variables), variables)
         # What the head does not read has none: a pooler, a decoder's own output embeddings.
-        self.optimizer.apply_gradients([(g, v) for g, v in gradients if g is not None])
+        known = [(_dense(g, v), v) for g, v in gradients if g is not None]
+        summed = _over_replicas([g for g, _ in known])
+        self.optimizer.apply_gradients(zip(summed, [v for _, v in known]))
         return self._shown(total, count, x, y, y_pred, sample_weight)
 
     def test_step(self, data):
@@ -73,15 +75,31 @@ class Fitted(keras.Model):
         return tf.reduce_sum(rows * weight), tf.reduce_sum(weight)
 
     def _mean(self, total, count):
-        replica = tf.distribute.get_replica_context()
-        if replica is not None and replica.num_replicas_in_sync > 1:
-            count = replica.all_reduce(tf.distribute.ReduceOp.SUM, count)
-        return total / tf.maximum(count, 1e-12)
+        return total / tf.maximum(_over_replicas(count), 1e-12)
 
     def _shown(self, total, count, x, y, y_pred, sample_weight):
         """Running loss and metrics. A replica with fewer rows than another weighs less."""
         self.metrics[0].update_state(total / tf.maximum(count, 1e-12), sample_weight=count)
         return self.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
+
+
+def _over_replicas(values: Any) -> Any:
+    """The sum over all replicas."""
+    replica = tf.distribute.get_replica_context()
+    if replica is None or replica.num_replicas_in_sync == 1:
+        return values
+    return replica.all_reduce(tf.distribute.ReduceOp.SUM, values)
+
+
+def _dense(gradient: Any, variable: Any) -> Any:
+    """The gradient of an embedding as one row a token.
+
+    It comes as one row a position. Keras squares these before it adds them, for the norm as for
+    Adam's second moment, so a token that stands twice in a batch would move too far.
+    """
+    if not isinstance(gradient, tf.IndexedSlices):
+        return gradient
+    return tf.math.unsorted_segment_sum(gradient.values, gradient.indices, variable.shape[0])
 
 
 def compiled(model: Any, task: Any, optimizer: Any, objectives: tuple[Any, ...] = ()) -> Fitted:
@@ -94,4 +112,5 @@ def compiled(model: Any, task: Any, optimizer: Any, objectives: tuple[Any, ...] 
     fitted.build({i.name: (None, None) for i in model.inputs})
     optimizer.build(model.trainable_variables)
     leave_first_batch(fitted)
+    leave_replicas(optimizer)
     return fitted
