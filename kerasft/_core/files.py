@@ -49,9 +49,14 @@ def write_bytes(path: str | os.PathLike, data: bytes) -> None:
     aside = f"{os.fspath(path)}.{uuid.uuid4().hex[:8]}.tmp"
     if is_remote(path):
         gfile().makedirs(posixpath.dirname(os.fspath(path)))
-        with gfile().GFile(aside, "wb") as file:
-            file.write(data)
-        gfile().rename(aside, os.fspath(path), overwrite=True)
+        try:
+            with gfile().GFile(aside, "wb") as file:
+                file.write(data)
+            gfile().rename(aside, os.fspath(path), overwrite=True)
+        except BaseException:
+            if exists(aside):
+                remove(aside)
+            raise
         return
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -81,7 +86,7 @@ def read_json(path: str | os.PathLike) -> Any:
         return json.loads(read_bytes(path))
     except FileNotFoundError:
         raise InputError(f"There is no file {os.fspath(path)}.") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{os.fspath(path)} is not valid JSON: {error}.") from None
 
 
@@ -128,15 +133,25 @@ def new_folder(path: str | os.PathLike) -> Iterator[Path]:
             _copy_whole(local, os.fspath(path))
         return
     target = Path(path)
-    made = [folder for folder in target.parents if not folder.exists()]
-    target.parent.mkdir(parents=True, exist_ok=True)
     aside = target.parent / f".{target.name}.{uuid.uuid4().hex[:8]}.tmp"
+    with parents_of(target):
+        try:
+            aside.mkdir()
+            yield aside
+            os.rename(aside, target)
+        except BaseException:
+            shutil.rmtree(aside, ignore_errors=True)
+            raise
+
+
+@contextlib.contextmanager
+def parents_of(path: str | os.PathLike) -> Iterator[None]:
+    """Make the folders above a local path; those that were made vanish again on an error."""
+    made = [folder for folder in Path(path).parents if not folder.exists()]
     try:
-        aside.mkdir()
-        yield aside
-        os.rename(aside, target)
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        yield
     except BaseException:
-        shutil.rmtree(aside, ignore_errors=True)
         for folder in made:
             with contextlib.suppress(OSError):  # somebody else has put something there
                 folder.rmdir()

@@ -88,7 +88,10 @@ def is_hugging_face(folder: str | Path) -> bool:
         raise InputError(
             f"A preset folder holds a config.json. Received: {folder}, which has none."
         )
-    return "model_type" in files.read_json(path)
+    config = files.read_json(path)
+    if not isinstance(config, dict):
+        raise InputError(f"{path} must hold a JSON object. Received: {config!r:.60}.")
+    return "model_type" in config
 
 
 def _known_name(preset: str) -> str:

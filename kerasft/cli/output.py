@@ -64,14 +64,14 @@ def whole_file(path: str) -> Iterator[IO[str]]:
                 fs.remove(aside)
             raise
         return
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with open(aside, "w", encoding="utf-8", newline="\n") as file:
-            yield file
-        os.replace(aside, path)
-    except BaseException:
-        Path(aside).unlink(missing_ok=True)
-        raise
+    with files.parents_of(path):
+        try:
+            with open(aside, "w", encoding="utf-8", newline="\n") as file:
+                yield file
+            os.replace(aside, path)
+        except BaseException:
+            Path(aside).unlink(missing_ok=True)
+            raise
 
 
 def as_json(value: Any, indent: int | None = None) -> str:

@@ -46,6 +46,41 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
     assert [p.name for p in tmp_path.iterdir()] == ["a.bin"]
 
 
+@pytest.mark.parametrize("scheme", ["file", "ram"])
+def test_a_failed_write_elsewhere_leaves_the_old_file(tmp_path, monkeypatch, scheme):
+    folder = f"{scheme}://{tmp_path}/x"
+    files.write_bytes(f"{folder}/a.bin", b"old")
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(files.gfile(), "rename", full)
+    with pytest.raises(OSError, match="No space left"):
+        files.write_bytes(f"{folder}/a.bin", b"new")
+    assert files.read_bytes(f"{folder}/a.bin") == b"old"
+    assert files.names(folder) == ["a.bin"]
+
+
+def test_folders_above_stay_only_if_all_went_well(tmp_path):
+    there = tmp_path / "there"
+    there.mkdir()
+    with pytest.raises(KeyError), files.parents_of(there / "a" / "b" / "file"):
+        assert (there / "a" / "b").is_dir()
+        raise KeyError
+    assert [p.name for p in tmp_path.rglob("*")] == ["there"]
+    with files.parents_of(there / "a" / "file"):
+        pass
+    assert (there / "a").is_dir()
+
+
+@pytest.mark.parametrize("text", ["", "{", "[" * 100_000, "\udcff"])
+def test_what_is_no_json_is_one_line(tmp_path, text):
+    (tmp_path / "a.json").write_bytes(text.encode("utf-8", "surrogateescape"))
+    with pytest.raises(InputError, match="a.json is not valid JSON") as error:
+        files.read_json(tmp_path / "a.json")
+    assert "\n" not in str(error.value)
+
+
 def test_new_folder(place):
     path = files.join(place, "runs", "one")
     with files.new_folder(path) as local:
