@@ -141,13 +141,13 @@ class Report:
         written = {"report.txt": _tables.as_text(self), "worst.jsonl": "".join(lines)}
         for name, text in written.items():
             files.write_text(files.join(folder, name), text)
-        written |= {"report.json": self.to_dict(), "metrics.json": self.to_json()}
-        for name in ("report.json", "metrics.json"):
-            files.write_json(files.join(folder, name), written[name])
+        files.write_json(files.join(folder, "report.json"), self.to_dict())
         drawn = self.figures()
         for name, figure in drawn.items():
             files.write_bytes(files.join(folder, name), plots.png(figure))
-        return [*written, *drawn]
+        # The last one, since a run folder that has it is complete and is not resumed.
+        files.write_json(files.join(folder, "metrics.json"), self.to_json())
+        return [*written, "report.json", *drawn, "metrics.json"]
 
     def figures(self) -> dict[str, Any]:
         """Return the plots that this report has, as matplotlib figures by file name."""

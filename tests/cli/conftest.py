@@ -40,16 +40,19 @@ def kerasft(capsys, monkeypatch):
 
 @pytest.fixture
 def refuses(kerasft, tmp_path, monkeypatch):
-    """`refuses("train", ...)` in an own folder: one line, code 2, not a file changed."""
+    """`refuses("train", ...)` in an own folder: one line, code 2, not a file changed.
+
+    With `begun=True` training has begun, and its progress is on stdout.
+    """
     monkeypatch.chdir(tmp_path)
 
-    def call(*words, code=2):
+    def call(*words, code=2, begun=False):
         before = listing(tmp_path)
         said = kerasft(*words)
         assert said.code == code, said.err
         (line,) = said.err.splitlines()
         assert line.startswith("error: ") and len(line) < 600
-        assert said.out == ""
+        assert said.out.startswith("Epoch 1/") if begun else said.out == ""
         assert listing(tmp_path) == before
         return line
 
