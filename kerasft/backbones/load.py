@@ -1,5 +1,6 @@
 """Load a backbone and its tokenizer from anything that is called a preset."""
 
+import unicodedata
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -121,7 +122,21 @@ def _from_keras_hub(preset: str, source: str, options: dict[str, Any]) -> tuple[
         raise InputError(
             f"The preset {preset!r} could not be loaded: {_one_line(error)}"
         ) from error
+    _drop_accents_if_uncased(tokenizer)
     return backbone, _surgery.in_graph(tokenizer)
+
+
+def _drop_accents_if_uncased(tokenizer: Any) -> None:
+    """Let an uncased WordPiece tokenizer take accents off, if no entry of its vocabulary has one.
+
+    BERT's uncased vocabularies were made so, but KerasHub's presets only lower: "café" would be
+    [UNK].
+    """
+    if not getattr(tokenizer, "lowercase", False) or not hasattr(tokenizer, "strip_accents"):
+        return
+    signs = unicodedata.normalize("NFD", "".join(tokenizer.vocabulary))
+    if not any(unicodedata.category(sign) == "Mn" for sign in set(signs)):
+        tokenizer.strip_accents = True
 
 
 def _refuse_foreign_class(folder: str) -> None:

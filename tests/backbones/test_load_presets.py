@@ -7,7 +7,14 @@ import numpy as np
 import pytest
 
 from kerasft._core.errors import InputError
-from kerasft.backbones import load, presets
+from kerasft.backbones import (
+    FAMILIES,
+    load,
+    load_tokenizer,
+    presets,
+    save_tokenizer,
+    template_of,
+)
 from kerasft.backbones._surgery import apply_fixes
 from kerasft.backbones.load import EMBEDDED
 from kerasft.testing import tiny
@@ -67,6 +74,73 @@ def test_a_keras_hub_folder(folder):
     assert [list(row) for row in tokenizer(texts)] == [list(row) for row in expected]
 
 
+# KerasHub leaves closing the SentencePiece file it reads to Python.
+UNCLOSED = pytest.mark.filterwarnings("ignore:unclosed file .*vocabulary.spm:ResourceWarning")
+
+
+@UNCLOSED
+@pytest.mark.parametrize("name", [family.name for family in FAMILIES])
+def test_a_keras_hub_folder_of_every_family(tmp_path, name):
+    """The same hidden states and token ids as before the folder, and the same template."""
+    backbone, tokenizer = tiny.backbone(name), tiny.tokenizer(name)
+    backbone.save_to_preset(str(tmp_path))
+    tokenizer.save_to_preset(str(tmp_path))
+    again, other = load(str(tmp_path))
+    x = tiny.features(backbone)
+    np.testing.assert_array_equal(_hidden(again, x), _hidden(backbone, x))
+    texts = list(tiny.ODD_TEXTS)
+    ids = [list(row) for row in tokenizer(texts)]
+    assert [list(row) for row in other(texts)] == ids
+    assert len({tuple(row) for row in ids}) > 4
+    assert template_of(other) == template_of(tokenizer)
+
+
+def _hidden(backbone, x):
+    out = backbone(x)
+    return np.asarray(out["sequence_output"] if isinstance(out, dict) else out)
+
+
+def uncased(folder, more=(), **options):
+    """A preset folder of BERT with KerasHub's own uncased tokenizer, which keeps accents."""
+    vocabulary = [*tiny.wordpiece_vocabulary(), "cafe", *more]
+    tokenizer = keras_hub.tokenizers.BertTokenizer(vocabulary, lowercase=True, **options)
+    tiny.backbone("bert", vocabulary_size=len(vocabulary)).save_to_preset(str(folder))
+    tokenizer.save_to_preset(str(folder))
+    return tokenizer
+
+
+CAFES = ["café", "CAFÉ", "cafe\u0301", "Café", "cafe"]
+
+
+def test_trap_uncased_tokenizers_of_keras_hub_keep_accents(tmp_path):
+    """Their vocabularies have none, so that a word with an accent would be unknown."""
+    tokenizer = uncased(tmp_path)
+    assert tokenizer.token_to_id("[UNK]") in tokenizer(["café"])[0]
+    _, mended = load(str(tmp_path))
+    (same,) = {tuple(mended([text])[0]) for text in CAFES}
+    assert [mended.id_to_token(i) for i in same] == ["cafe"]
+    save_tokenizer(mended, str(tmp_path / "saved"))
+    assert tuple(load_tokenizer(str(tmp_path / "saved"))(["CAFÉ"])[0]) == same
+
+
+def test_a_vocabulary_with_accents_keeps_them(tmp_path):
+    uncased(tmp_path, more=["café"])
+    _, tokenizer = load(str(tmp_path))
+    words = [[tokenizer.id_to_token(i) for i in tokenizer([text])[0]] for text in CAFES]
+    assert words[0] == words[1] == ["café"] and words[4] == ["cafe"]
+
+
+def test_a_cased_tokenizer_is_left_alone(tmp_path):
+    uncased(tmp_path / "uncased")
+    copy = copy_with(tmp_path / "uncased", tmp_path / "cased", "config.json")
+    record = json.loads((copy / "tokenizer.json").read_text())
+    record["config"]["lowercase"] = False
+    (copy / "tokenizer.json").write_text(json.dumps(record))
+    _, tokenizer = load(str(copy))
+    assert tokenizer.token_to_id("[UNK]") in tokenizer(["café"])[0]
+    assert not tokenizer.strip_accents
+
+
 def test_trap_save_to_preset_forgets_the_activation(tmp_path):
     """So a run keeps a description of its own."""
     backbone = tiny.backbone("bert")
@@ -106,6 +180,24 @@ def test_foreign_code_is_never_run(folder, tmp_path, name):
     copy = copy_with(folder, tmp_path, name, module="os", class_name="system")
     with pytest.raises(InputError, match="names code outside Keras and KerasHub"):
         load(str(copy))
+
+
+@UNCLOSED
+@pytest.mark.parametrize("family", ["bert", "gpt2", "llama"])
+def test_a_folder_that_lacks_a_file(tmp_path, family):
+    """One line that names the folder, whichever file of it is missing."""
+    tiny.backbone(family, num_layers=1).save_to_preset(str(tmp_path))
+    tiny.tokenizer(family).save_to_preset(str(tmp_path))
+    needed = [p for p in tmp_path.rglob("*.*") if p.name != "metadata.json"]
+    assert len(needed) >= 4
+    for path in needed:
+        content = path.read_bytes()
+        path.unlink()
+        with pytest.raises(InputError) as caught:
+            load(str(tmp_path))
+        path.write_bytes(content)
+        text = str(caught.value)
+        assert str(tmp_path) in text and "\n" not in text and len(text) < 700, path.name
 
 
 def test_a_damaged_folder_is_one_line(folder, tmp_path):
