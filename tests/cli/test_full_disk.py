@@ -79,6 +79,7 @@ def whole(plan, run_of, tmp_path_factory):
 # Training
 
 
+@pytest.mark.slow
 def test_before_the_first_checkpoint_nothing_is_left(refuses, plan):
     with full(files, "step-000000001"):
         line = refuses("train", plan, "--out", "deep/run", begun=True)
@@ -202,6 +203,7 @@ def test_an_export_that_answers_otherwise_is_taken_away(
     assert "does not answer as the trained one" in line and "Nothing was left behind" in line
 
 
+@pytest.mark.slow
 def test_a_weight_that_is_no_number_is_not_exported(refuses, trained, tmp_path):
     """A model that answers NaN is not handed over."""
     shutil.copytree(trained / "model", tmp_path / "spoilt")
