@@ -147,12 +147,10 @@ def test_pairs_are_asked_as_strings(kerasft, pairs, tmp_path):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("problem", "field", "key", "score"),
-    [
-        ("regression", "score", "score", "mse"),
-        pytest.param("multi-label", "labels", "labels", "micro_f1", marks=pytest.mark.slow),
-    ],
+    [("regression", "score", "score", "mse"), ("multi-label", "labels", "labels", "micro_f1")],
 )
 def test_other_problems(kerasft, recipe, tmp_path, problem, field, key, score):
     texts = [row["text"] for row in rows(16)]
