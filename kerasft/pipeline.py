@@ -1,6 +1,5 @@
 """The pipeline: text in, answers out; save, load, evaluate, export."""
 
-import dataclasses
 import os
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -16,7 +15,7 @@ from kerasft.backbones import (
     sites,
     template_of,
 )
-from kerasft.data import encode_rows, encoder, open_source
+from kerasft.data import check_labels, encode_rows, encoder, open_source
 from kerasft.evaluation import Collector, Report
 from kerasft.methods import Adapted, adapt
 from kerasft.methods import registry as methods
@@ -29,7 +28,6 @@ _BROKEN = (
     AttributeError,
     FileNotFoundError,
     LookupError,
-    MemoryError,
     RuntimeError,
     TypeError,
     ValueError,
@@ -43,7 +41,9 @@ class Pipeline:
         model: the functional `keras.Model` of `task.build`.
         tokenizer: the backbone's KerasHub tokenizer.
         task: the task, with its labels.
-        info: facts that go with the model (recipe, scores), as JSON types.
+        info: facts that go with the model (columns, separator, preset), as JSON types.
+
+    `report` is the report of the training that made it, or None where it was loaded.
 
     Example:
         >>> pipe = kerasft.load("runs/spam")
@@ -55,7 +55,8 @@ class Pipeline:
         self.model, self.tokenizer, self.task = model, tokenizer, task
         self.info = dict(info or {})
         self.batch_size = 32
-        self._encode = None
+        self.report: Report | None = None
+        self._encode = self._compiled = None
 
     # --- parts ----------------------------------------------------------------------------------
 
@@ -106,7 +107,7 @@ class Pipeline:
     def _forward(self, features: dict[str, np.ndarray]) -> Any:
         import tensorflow as tf
 
-        if "_compiled" not in self.__dict__:
+        if self._compiled is None:
             signature = {n: tf.TensorSpec((None, None), tf.int32) for n in self.inputs}
             self._compiled = tf.function(
                 lambda x: self.model(x, training=False), input_signature=[signature]
@@ -202,9 +203,8 @@ class Pipeline:
 
     def source(self, data: Any, columns: dict[str, str] | None = None) -> Any:
         """Open labelled rows for this task, and check that every label is known."""
-        from kerasft.data import check_labels
-
-        source = open_source(data, self.task.fields(), self._columns(columns))
+        separator = self.info.get("separator")
+        source = open_source(data, self.task.fields(), self._columns(columns), separator)
         if self.task.labels:
             check_labels(source, self.task.labels)
         return source
@@ -250,7 +250,7 @@ class Pipeline:
         try:
             place = _model_folder(place)
             return cls._rebuilt(place, dtype)
-        except KerasftError:
+        except (KerasftError, tf.errors.ResourceExhaustedError):
             raise
         # A damaged or foreign record can be wrong in any way.
         except (*_BROKEN, tf.errors.OpError) as error:
@@ -289,7 +289,10 @@ class Pipeline:
                 f"trained {len(record['trainable'])}. It was written by another version."
             )
         info = dict(record["info"])
-        return cls(model, tokenizer, task, info | {"columns": dict(info.get("columns", {}))})
+        info |= {"columns": dict(info.get("columns", {})), "separator": info.get("separator", "|")}
+        if not (isinstance(info["separator"], str) and info["separator"]):
+            raise InputError(f"{place}: `separator` is a text. Received: {info['separator']!r:.40}")
+        return cls(model, tokenizer, task, info)
 
     # --- hand over ------------------------------------------------------------------------------
 
@@ -373,10 +376,6 @@ class Pipeline:
         from kerasft.export import export_saved_model
 
         return export_saved_model(self, os.fspath(folder), version)
-
-    def replace_task(self, **changes: Any) -> None:
-        """Change options of the task that the model's weights do not depend on."""
-        self.task = dataclasses.replace(self.task, **changes)
 
 
 def _model_folder(folder: str | os.PathLike) -> str:

@@ -1,5 +1,6 @@
 """Load a backbone and its tokenizer from anything that is called a preset."""
 
+import os
 import unicodedata
 from importlib import resources
 from pathlib import Path
@@ -47,7 +48,9 @@ def folder_of(preset: str) -> str | None:
     return None
 
 
-def load(preset: str, *, dtype: str | None = None, dropout: float | None = None) -> tuple[Any, Any]:
+def load(
+    preset: str | os.PathLike, *, dtype: str | None = None, dropout: float | None = None
+) -> tuple[Any, Any]:
     """Load a pretrained backbone and its tokenizer.
 
     Args:
@@ -68,6 +71,7 @@ def load(preset: str, *, dtype: str | None = None, dropout: float | None = None)
         2
     """
     stack.ensure()
+    preset = os.fspath(preset)
     options: dict[str, Any] = {"dtype": dtype or "float32"}
     if dropout is not None:
         options["dropout"] = dropout

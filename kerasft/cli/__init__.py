@@ -1,1 +1,1 @@
-"""Level 10: the command line. It parses, calls the public functions, and prints."""
+"""Level 11: the command line. It parses, calls the public functions, and prints."""

@@ -10,7 +10,7 @@ import typer
 
 from kerasft._version import __version__
 from kerasft.cli.failures import INPUT, INTERRUPTED, UNREAD, report, terminate
-from kerasft.cli.output import as_json, results, start_quietly, whole_file
+from kerasft.cli.output import as_json, refuse_run, results, start_quietly, whole_file
 
 app = typer.Typer(
     name="kerasft",
@@ -51,8 +51,9 @@ def kerasft(
 ) -> None:
     """Fine-tune BERT and GPT backbones on your own text; get a SavedModel that takes raw strings.
 
-    Exit codes: 0 done, 1 a failure of ours, 2 your input is wrong, 75 interrupted
-    (`train --resume` goes on), 130 interrupted before the first checkpoint.
+    Exit codes: 0 done, 1 a failure of ours, 2 your input is wrong or
+    the disk is full, 75 interrupted (`train --resume` goes on), 130 and 143 interrupted before the
+    first checkpoint.
     """
 
 
@@ -140,6 +141,8 @@ def evaluate(
     import kerasft as kf
 
     start_quietly()
+    if out is not None:
+        refuse_run(out)
     with results():
         scores = kf.load(run).evaluate(data)
         if out is not None:

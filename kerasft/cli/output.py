@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from kerasft._core import files, stack
+from kerasft._core.errors import InputError
 
 
 def start_quietly() -> None:
@@ -72,6 +73,15 @@ def whole_file(path: str) -> Iterator[IO[str]]:
         except BaseException:
             Path(aside).unlink(missing_ok=True)
             raise
+
+
+def refuse_run(folder: str) -> None:
+    """Refuse to write a report over that of a training."""
+    if files.exists(files.join(folder, "recipe.yaml")):
+        raise InputError(
+            f"--out takes a folder for a report of its own. Received: {folder}, which holds a run "
+            "and the report of its training."
+        )
 
 
 def as_json(value: Any, indent: int | None = None) -> str:

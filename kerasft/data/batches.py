@@ -136,8 +136,11 @@ def batches(
     batch_size: int = 32,
     *,
     columns: dict[str, str] | None = None,
+    separator: str | None = None,
     shuffle: bool = True,
     seed: int = 0,
+    pad: int = 0,
+    length: int | None = None,
 ) -> Any:
     """Labelled rows as a dataset for `keras.Model.fit`, in batches of texts of like length.
 
@@ -147,8 +150,13 @@ def batches(
         tokenizer: the backbone's KerasHub tokenizer.
         batch_size: rows in a batch.
         columns: field -> column, where the two differ.
+        separator: what stands between the labels of a multi-label cell; "|" when None.
         shuffle: another order in every epoch; False keeps the order of the rows.
         seed: seed of the shuffle.
+        pad: the id that fills a row up (`kerasft.backbones.template_of(tokenizer).pad`). It
+            matters only to a family without a mask (FNet).
+        length: the width of every batch, in tokens; the longest row's when None. A family without
+            a mask needs `task.max_length`, which is what its exported model is given.
 
     Returns:
         tf.data.Dataset of (features int32 [rows, length] each, targets), one epoch long.
@@ -158,9 +166,9 @@ def batches(
     """
     import tensorflow as tf
 
-    source = open_source(data, task.fields(), columns)
-    rows = encode_rows(source.chunks(), encoder(task, tokenizer), task.targets)
+    source = open_source(data, task.fields(), columns, separator)
+    rows = encode_rows(source.chunks(), encoder(task, tokenizer), task.targets, pad=pad)
     plan = Plan(rows.lengths, batch_size, seed, shuffle)
-    feed, epochs = Feed(rows, plan, ("padding_mask", *rows.ids)), itertools.count()
+    feed, epochs = Feed(rows, plan, ("padding_mask", *rows.ids), length), itertools.count()
     made = feed.dataset(lambda: feed.batches(next(epochs)))
     return made.apply(tf.data.experimental.assert_cardinality(plan.steps)).prefetch(2)

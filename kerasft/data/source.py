@@ -106,8 +106,8 @@ def open_source(
     spec: Any,
     fields: Mapping[str, str],
     columns: Mapping[str, str] | None = None,
-    separator: str = "|",
-    empty: str = "error",
+    separator: str | None = None,
+    empty: str | None = None,
 ) -> Source:
     """Open labelled data wherever they are, and look at the first row.
 
@@ -118,8 +118,10 @@ def open_source(
             arrays in the order of `fields`; a finite, unbatched tf.data.Dataset of dicts; a Source.
         fields: field name -> kind: "text", "label", "labels" or "number".
         columns: field name -> column in the data, where the two differ; other names are ignored.
-        separator: what stands between the labels of a "labels" cell that is a string.
-        empty: "error" refuses an empty text with file and line, "keep" gives it as "".
+        separator: what stands between the labels of a "labels" cell that is a string; that of a
+            `Source`, else "|", when None.
+        empty: "error" refuses an empty text with file and line, "keep" gives it as ""; that of a
+            `Source`, else "error", when None.
 
     Returns:
         A `Source`.
@@ -132,18 +134,18 @@ def open_source(
     """
     for kind in fields.values():
         one_of("kind", kind, KINDS)
-    one_of("empty", empty, ("error", "keep"))
-    if not separator:
+    if empty is not None:
+        one_of("empty", empty, ("error", "keep"))
+    if separator == "":
         raise InputError("`separator` must be at least one character. Received: ''.")
     columns = {f: c for f, c in (columns or {}).items() if f in fields}
     if isinstance(spec, Source):
-        table, columns = (
-            spec.table,
-            {f: c for f, c in spec.columns.items() if f in fields} | columns,
-        )
+        table = spec.table
+        columns = {f: c for f, c in spec.columns.items() if f in fields} | columns
+        separator, empty = separator or spec.separator, empty or spec.empty
     else:
         table = _table(spec, [columns.get(f, f) for f in fields])
-    source = Source(table, dict(fields), columns, separator, empty)
+    source = Source(table, dict(fields), columns, separator or "|", empty or "error")
     if next(table.read(source._wanted()), None) is None:
         raise InputError(f"{source.name} has no rows. At least one is expected.")
     return source

@@ -16,12 +16,12 @@ from kerasft.methods._trainable import set_trainable
 class LoRA:
     """LoRA: a trained low-rank update beside each frozen projection.
 
-        y = W x + b + (alpha / rank) * B A dropout(x),   B = 0 at the start
+        y = x W + b + (alpha / rank) * dropout(x) A B,   B = 0 at the start
 
-    so that a fresh adapter changes nothing, and merging adds (alpha / rank) * B A to W.
+    so that a fresh adapter changes nothing, and merging adds (alpha / rank) * A B to W.
 
     Args:
-        rank: the number of columns of A and rows of B.
+        rank: the number of columns of A [inputs, rank] and of rows of B [rank, outputs].
         alpha: the update is scaled by alpha / rank.
         dropout: share of the update's inputs dropped in training, 0 to 1.
         targets: the projections that get an update, of `query`, `key`, `value`, `output`,

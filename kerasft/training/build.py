@@ -3,12 +3,13 @@
 import os
 from typing import Any
 
+from kerasft._core.errors import InputError
 from kerasft.backbones import load as load_backbone
 from kerasft.methods import adapt
 from kerasft.pipeline import Pipeline
 
 
-def build(preset: str | Any, task: Any, method: Any = "full", **options: Any) -> Any:
+def build(preset: str | os.PathLike | Any, task: Any, method: Any = "full", **options: Any) -> Any:
     """Build a functional `keras.Model` from a preset, a task and a method.
 
     Args:
@@ -20,12 +21,21 @@ def build(preset: str | Any, task: Any, method: Any = "full", **options: Any) ->
     Returns:
         keras.Model from the backbone's inputs to logits; compile and fit it as any other.
 
+    Raises:
+        InputError: if there is no such preset, or options stand beside a backbone.
+
     Example:
         >>> model = build("bert_tiny", TextClassification(labels=["ham", "spam"]), method="lora")
         >>> model.compile(optimizer=adamw(2e-4, model), loss=task.loss(), metrics=task.metrics())
     """
-    backbone = load_backbone(preset, **options)[0] if isinstance(preset, str) else preset
-    return task.build(adapt(backbone, method))
+    if isinstance(preset, (str, os.PathLike)):
+        preset = load_backbone(os.fspath(preset), **options)[0]
+    elif options:
+        raise InputError(
+            "A backbone that is made already takes no options. Received: "
+            f"{', '.join(options)}. Give them where it is made."
+        )
+    return task.build(adapt(preset, method))
 
 
 def load(folder: str | os.PathLike, dtype: str | None = None) -> Pipeline:

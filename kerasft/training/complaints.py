@@ -27,8 +27,9 @@ def explain(error: ValidationError, model: type[BaseModel]) -> InputError:
     key = ".".join(place)
     if first["type"] in ("extra_forbidden", "invalid_key"):
         return InputError(unknown_key(key, model))
-    owner = ".".join(place[:2])
-    field = _fields(model)[owner]
+    fields = _fields(model)
+    owner = next(k for k in (".".join(place[:2]), place[0]) if k in fields)
+    field = fields[owner]
     if first["type"] == "missing":
         return InputError(f"`{key}` is missing. Expected: {_expected(field)}.")
     hint = nearest(first["input"], _choices(field)) if isinstance(first["input"], str) else ""

@@ -12,6 +12,7 @@ from kerasft.backbones import template_of
 from kerasft.data import Plan, duplicates, encode_rows, encoder, summarise
 from kerasft.training.prepare import Prepared, build_model, prepare_data
 from kerasft.training.recipe import Recipe
+from kerasft.training.strategy import strategy_for
 
 _SAMPLE = 2000  # rows whose lengths stand for all, so that the doctor answers at once
 _BYTES = 4
@@ -49,6 +50,7 @@ def doctor(recipe: Recipe) -> Diagnosis:
         >>> print(doctor(Recipe.load("recipe.yaml")).text)
     """
     stack.ensure()
+    strategy_for(recipe.strategy)
     prepared = prepare_data(recipe, empty="keep")
     model, tokenizer = build_model(prepared, "float32")
     found = _rows(prepared) | _tokens(prepared, tokenizer) | _model(model)

@@ -4,6 +4,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
+from kerasft._core import files
 from kerasft._core.errors import InputError
 from kerasft.backbones import load
 from kerasft.backbones.load import folder_of, is_hugging_face
@@ -21,12 +22,14 @@ class Prepared:
         task: the task, with labels.
         sources: part -> rows.
         split: which row went where.
+        head: the fine-tuned head that the preset's folder holds, or None.
     """
 
     recipe: Recipe
     task: Any
     sources: dict[str, Any]
     split: Split
+    head: Any = None
 
     @property
     def scored(self) -> str:
@@ -38,9 +41,12 @@ def prepare_data(recipe: Recipe, empty: str = "error") -> Prepared:
     """Open, check and split the data, and find the labels.
 
     Raises:
-        InputError: for data that cannot be read, or hold fewer than two labels.
+        InputError: for data that cannot be read, or hold fewer than two labels, or a
+            `training.monitor` that the history will not have.
     """
     task = dataclasses.replace(recipe.task_value(), max_length=recipe.data.max_length)
+    if recipe.training.dropout is not None:
+        task = dataclasses.replace(task, head_dropout=recipe.training.dropout)
     head = head_of(recipe)
     if head is not None and not task.labels and head.problem == task.problem:
         task = dataclasses.replace(task, labels=head.labels)
@@ -57,7 +63,22 @@ def prepare_data(recipe: Recipe, empty: str = "error") -> Prepared:
     if head is not None and task.labels == head.labels and not found <= set(head.labels):
         # The checkpoint's head was made for other labels: start from a new one.
         task = dataclasses.replace(task, labels=recipe.task_value().labels)
-    return Prepared(recipe, _with_labels(task, sources, split), sources, split)
+    prepared = Prepared(recipe, _with_labels(task, sources, split), sources, split, head)
+    monitor_of(prepared)
+    return prepared
+
+
+def monitor_of(prepared: Prepared) -> str:
+    """The column of the history that early stopping and the best weights are judged by."""
+    validated = "validation" in prepared.sources
+    wanted = prepared.recipe.training.monitor or ("val_loss" if validated else "loss")
+    names = [m.name for m in prepared.task.metrics()] + ["loss"]
+    known = names + [f"val_{n}" for n in names if validated]
+    if wanted not in known:
+        raise InputError(
+            f"`training.monitor` must be one of: {', '.join(known)}. Received: {wanted!r}."
+        )
+    return wanted
 
 
 def _with_labels(task: Any, sources: dict[str, Any], split: Split) -> Any:
@@ -93,11 +114,14 @@ def _check_length(max_length: int, backbone: Any) -> None:
 def head_of(recipe: Recipe) -> Any:
     """The fine-tuned classification head that the preset's folder holds, or None."""
     folder = folder_of(recipe.preset)
-    if folder is None or not is_hugging_face(folder):
+    if folder is None:
         return None
-    from kerasft.backbones.huggingface import read_head
+    with files.local_copy(folder) as local:
+        if not is_hugging_face(local):
+            return None
+        from kerasft.backbones.huggingface import read_head
 
-    return read_head(folder)
+        return read_head(str(local))
 
 
 def build_model(prepared: Prepared, dtype: str) -> tuple[Any, Any]:
@@ -107,14 +131,10 @@ def build_model(prepared: Prepared, dtype: str) -> tuple[Any, Any]:
         (functional `keras.Model`, tokenizer); where the preset holds a fine-tuned head for these
         labels, the model starts from it.
     """
-    recipe, task = prepared.recipe, prepared.task
-    dropout = recipe.training.dropout
-    backbone, tokenizer = load(recipe.preset, dtype=dtype, dropout=dropout)
+    recipe, task, head = prepared.recipe, prepared.task, prepared.head
+    backbone, tokenizer = load(recipe.preset, dtype=dtype, dropout=recipe.training.dropout)
     _check_length(task.max_length, backbone)
-    if dropout is not None:
-        task = dataclasses.replace(task, head_dropout=dropout)
     model = task.build(adapt(backbone, recipe.method_value()))
-    head = head_of(recipe)
     if head is not None and task.fits_head(head, backbone):
         task.load_head(model, head)
     return model, tokenizer

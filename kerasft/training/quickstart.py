@@ -42,7 +42,7 @@ def quickstart(out: str | os.PathLike = "quickstart", verbose: Any = "auto") -> 
         The `Pipeline`.
 
     Raises:
-        InputError: if `out` is there already.
+        InputError: if `out` is there and not empty.
 
     Example:
         >>> quickstart("my-first-run")

@@ -17,7 +17,6 @@ from kerasft.training.complaints import explain, short, unknown_key
 from kerasft.training.sections import Data, Section, Text, Training, Whole, note
 
 _NAMED = ("task", "method")
-_SPLITS = ("train", "validation", "test")
 Spec = Annotated[dict[str, Any], Field(description="a name, or a mapping with the key `name`")]
 
 

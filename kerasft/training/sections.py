@@ -88,7 +88,7 @@ class Data(Section):
     columns: dict[str, str] = Field(
         {}, description="a mapping from the task's fields to names of columns (quote yes, no, 1)"
     )
-    max_length: Whole = Field(256, ge=3, description="a whole number of tokens, at least 3")
+    max_length: Whole = Field(256, ge=8, description="a whole number of tokens, at least 8")
     separator: Text = Field("|", description="a text of at least one character (in quotes)")
 
     @model_validator(mode="after")
@@ -127,7 +127,8 @@ class Training(Section):
         schedule: how the rate goes on after the warm-up: `linear` or `cosine` to 0, or `constant`.
         weight_decay: AdamW's, per step; biases and norms have none.
         clip_norm: largest global norm of the gradient; None: not clipped.
-        dropout: rate in [0, 1) in backbone and head; None: the checkpoint's.
+        dropout: rate in [0, 1) in backbone and head; None: the checkpoint's, and the task's
+            `head_dropout`.
         early_stopping: epochs without a better `monitor` before training stops; None: never.
         precision: `float32`, `mixed_bfloat16`, `mixed_float16`, or `auto`: by the device.
         checkpoint_minutes: minutes between checkpoints; None: not by the clock.

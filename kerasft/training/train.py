@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from kerasft._core import files, stack, weights
-from kerasft._core.errors import InputError, KerasftError
+from kerasft._core.errors import KerasftError
 from kerasft._core.seeds import set_seed
 from kerasft.backbones import template_of
 from kerasft.data import Feed, Plan, encode_rows
@@ -19,7 +19,7 @@ from kerasft.pipeline import Pipeline
 from kerasft.training.callbacks.checkpoints import Store
 from kerasft.training.callbacks.interrupt import Interrupt
 from kerasft.training.callbacks.progress import Progress
-from kerasft.training.prepare import Prepared, build_model, prepare_data
+from kerasft.training.prepare import Prepared, build_model, monitor_of, prepare_data
 from kerasft.training.recipe import Recipe
 from kerasft.training.resume import check_folder, check_same_run, standing
 
@@ -53,10 +53,8 @@ def train(
     stack.ensure()
     with contextlib.ExitStack() as context:
         folder = os.fspath(out) if out is not None else context.enter_context(_temporary())
-        store, keeps = (
-            Store(files.join(folder, "checkpoints"), recipe.training.keep),
-            out is not None,
-        )
+        store = Store(files.join(folder, "checkpoints"), recipe.training.keep)
+        keeps = out is not None
         check_folder(folder, store, resume, keeps)
         set_seed(recipe.seed)
         prepared = prepare_data(recipe)
@@ -90,7 +88,12 @@ class Run:
         with self.strategy.scope():
             self.dtype = dtype_for(self.settings.precision)
             model, tokenizer = build_model(self.prepared, self.dtype)
-            info = {"columns": dict(self.recipe.data.columns), "preset": self.recipe.preset}
+            data = self.recipe.data
+            info = {
+                "columns": dict(data.columns),
+                "separator": data.separator,
+                "preset": self.recipe.preset,
+            }
             self.pipe = Pipeline(model, tokenizer, self.task, info)
             self.frozen = _frozen(model)
             self.feeds = {
@@ -171,7 +174,7 @@ class Run:
 
     def _fresh(self) -> tuple[Progress, tuple[int, int], dict]:
         """A new run: its recipe and split are written before the first step."""
-        progress = Progress(self._monitor(), self.settings.early_stopping)
+        progress = Progress(monitor_of(self.prepared), self.settings.early_stopping)
         if self.prepared.scored != "train":
             progress.before = self._score().after
         self.recipe.save(files.join(self.folder, "recipe.yaml"))
@@ -187,17 +190,6 @@ class Run:
         running = self.store.restore(self.fitted, path)
         metrics = running if notes["step"] else {}  # a new epoch begins from zero
         return Progress(**notes["progress"]), (notes["epoch"], notes["step"]), metrics
-
-    def _monitor(self) -> str:
-        fallback = "val_loss" if "validation" in self.feeds else "loss"
-        wanted = self.settings.monitor or fallback
-        names = [m.name for m in self.task.metrics()] + ["loss"]
-        known = names + [f"val_{n}" for n in names if "validation" in self.feeds]
-        if wanted not in known:
-            raise InputError(
-                f"`training.monitor` must be one of: {', '.join(known)}. Received: {wanted!r}."
-            )
-        return wanted
 
     def _more_callbacks(self) -> list[Any]:
         import keras
@@ -229,7 +221,7 @@ class Run:
         return self.pipe
 
     def _tune(self, rows: Any) -> None:
-        if self.task.kind != "multilabel":
+        if self.task.kind != "multilabel" or self.task.thresholds:
             return
         chunks = [(self.task.targets(c), self.pipe.logits(c)) for c in rows.chunks()]
         y_true, logits = (np.concatenate(parts) for parts in zip(*chunks, strict=True))

@@ -194,6 +194,10 @@ def test_no_run_is_overwritten(refuses, trained, recipe, mails):
     assert "file is a file" in refuses("train", plan, "--out", "file/run")
 
 
+def test_the_report_of_a_run_is_not_written_over(refuses, trained, mails):
+    assert "holds a run" in refuses("evaluate", trained, mails, "--out", trained)
+
+
 def test_no_version_is_overwritten(refuses, trained):
     os.makedirs("models/m/2")
     Path("models/m/2/saved_model.pb").write_bytes(b"a model")

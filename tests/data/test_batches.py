@@ -114,3 +114,13 @@ def test_batches_in_order():
     expected = encoder(task, tokenizer)({"text": [row["text"] for row in ROWS]})["token_ids"]
     got = np.concatenate([x["token_ids"].numpy()[:, :3] for x, _ in made])
     np.testing.assert_array_equal(got, expected[:, :3])
+
+
+def test_batches_of_one_width_with_a_pad_id():
+    """As a family without a mask needs them."""
+    task = TextClassification(labels=("bad", "good"), max_length=16)
+    made = batches(ROWS, task, tiny.tokenizer("bert"), batch_size=5, pad=3, length=16)
+    for x, _ in made:
+        ids, mask = x["token_ids"].numpy(), x["padding_mask"].numpy()
+        assert ids.shape[1] == 16
+        assert (ids[mask == 0] == 3).all() and (mask == 0).any()

@@ -165,6 +165,8 @@ def test_a_byte_order_mark_is_dropped(tmp_path):
 
 def test_separator_of_labels():
     source = open_source([{"t": "a;b"}], {"t": "labels"}, separator=";")
+    again = open_source(source, {"t": "labels"})
+    assert list(again.chunks()) == [{"t": [("a", "b")]}]
     assert list(source.chunks()) == [{"t": [("a", "b")]}]
 
 

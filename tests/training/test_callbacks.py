@@ -301,3 +301,16 @@ def test_a_signal_makes_a_checkpoint_and_an_end(make):
     with pytest.raises(Interrupted, match="Stopped by SIGTERM.*--resume"):
         keeper.on_train_batch_end(1, {"loss": 1.0})
     assert keeper.store.steps() == [2]
+
+
+def test_a_signal_while_a_batch_ends_waits_for_the_next(make, monkeypatch):
+    """Between the look at the flag and the end there is no moment without a checkpoint."""
+    keeper = make()
+    keeper.on_epoch_begin(0)
+    looks = iter([None, "SIGTERM", "SIGTERM", "SIGTERM"])
+    monkeypatch.setattr(Interrupt, "wanted", property(lambda _: next(looks)), raising=False)
+    keeper.on_train_batch_end(0, {"loss": 1.0})
+    assert keeper.store.steps() == []
+    with pytest.raises(Interrupted):
+        keeper.on_train_batch_end(1, {"loss": 1.0})
+    assert keeper.store.steps() == [2]

@@ -229,3 +229,15 @@ def test_what_cannot_be_trained_on_is_refused(make):
         doctor(make(train=[r | {"label": "ham"} for r in plain()]))
     with pytest.raises(InputError, match=f"reads at most {POSITIONS} tokens. Received: .*=65"):
         doctor(make("data.max_length=65"))
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("training.monitor=val_acc", "`training.monitor` must be one of"),
+        ("strategy=multi-worker", "several machines"),
+    ],
+)
+def test_what_train_would_refuse_is_refused(make, override, said):
+    with pytest.raises(InputError, match=said):
+        doctor(make(override))

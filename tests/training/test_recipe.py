@@ -182,7 +182,8 @@ def test_an_empty_section_means_its_defaults():
         ({"data": {"train": "a", "test": True}}, ["Received: data.test=True."]),
         ({"data": {"train": "a", "validation": 0.5, "test": 0.5}}, ["leave rows to train on"]),
         ({"data": {"train": "a", "columns": {"label": False}}}, ["quote", "data.columns.label=Fa"]),
-        ({"data": {"train": "a", "max_length": 2}}, ["at least 3", "Received: data.max_length=2."]),
+        ({"data": {"train": "a", "max_length": 2}}, ["at least 8", "Received: data.max_length=2."]),
+        ({"task": {"name": "text-classification", 1: "x"}}, ["`task`", "Received: task.1=1"]),
         ({"data": {"train": "a", "separator": ""}}, ["at least one character", "separator=''"]),
     ],
 )

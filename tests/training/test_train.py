@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -14,7 +15,7 @@ from kerasft._core.errors import KerasftError
 from kerasft._core.seeds import set_seed
 from kerasft.training.callbacks.checkpoints import Store
 from kerasft.training.callbacks.keeper import Keeper
-from kerasft.training.prepare import prepare_data
+from kerasft.training.prepare import monitor_of, prepare_data
 from kerasft.training.train import Run
 
 STEPS = 3  # of an epoch: 24 training rows in batches of 8
@@ -124,7 +125,7 @@ def test_an_unknown_monitor_is_refused(make_recipe, tmp_path):
 
 def test_without_validation_the_loss_decides(build, make_recipe):
     run = build(make_recipe(data={"validation": None}))
-    assert run._monitor() == "loss"
+    assert monitor_of(run.prepared) == "loss"
     assert run.prepared.scored == "test"
 
 
@@ -304,3 +305,48 @@ def test_another_seed_is_another_head_split_and_order(build, make_recipe):
 
     for one, other in zip(start(0), start(1), strict=True):
         assert np.any(one != other)
+
+
+# --- what goes on with the model ------------------------------------------------------------------
+
+
+def test_the_labels_separator_goes_with_the_model(make_recipe, make_rows, write_csv, tmp_path):
+    rows = [
+        {"text": row["text"], "labels": ("ham;long", "spam")[i % 2]}
+        for i, row in enumerate(make_rows(24))
+    ]
+    mails = write_csv(tmp_path / "mails.csv", rows)
+    task = {"name": "text-classification", "problem": "multi-label"}
+    recipe = make_recipe(data={"train": mails, "separator": ";"}, task=task)
+    pipe = train(recipe, out=tmp_path / "run", verbose=0)
+    assert pipe.task.labels == ("ham", "long", "spam")
+    again = kerasft.load(tmp_path / "run")
+    assert again.evaluate(mails).to_json() == pipe.evaluate(mails).to_json()
+    again.info["separator"] = "|"
+    with pytest.raises(InputError, match="ham;long"):
+        again.evaluate(mails)
+
+
+def test_the_rate_of_dropout_goes_with_the_model(build, make_recipe):
+    pipe = build(make_recipe(training={"dropout": 0.3})).pipe
+    assert pipe.task.head_dropout == 0.3
+    assert pipe.model.get_layer("head_dropout").rate == 0.3
+
+
+def test_a_preset_may_lie_on_another_file_system(make_recipe, preset):
+    from kerasft._core import files
+
+    for path in Path(preset).rglob("*.*"):
+        target = f"ram://presets/one-block/{path.relative_to(preset).as_posix()}"
+        files.write_bytes(target, path.read_bytes())
+    prepared = prepare_data(make_recipe().replace("preset=ram://presets/one-block"))
+    assert prepared.head is None
+
+
+def test_build_takes_a_path_and_refuses_options_beside_a_backbone(preset):
+    task = kerasft.tasks.TextClassification(labels=("a", "b"))
+    model = kerasft.build(Path(preset), task, dropout=0.4)
+    backbone = model.get_layer("backbone").backbone
+    assert backbone.dropout == 0.4
+    with pytest.raises(InputError, match="takes no options. Received: dtype"):
+        kerasft.build(backbone, task, dtype="float32")

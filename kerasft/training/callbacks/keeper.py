@@ -68,9 +68,10 @@ class Keeper(keras.callbacks.Callback):
             return  # the end of the epoch follows, with a checkpoint of its own
         by_step = self.every_steps and self.step % self.every_steps == 0
         by_time = time.monotonic() - self.saved_at >= self.every_seconds
-        if by_step or by_time or self.interrupt.wanted:
+        wanted = self.interrupt.wanted  # read once: a signal may come at any time
+        if by_step or by_time or wanted:
             self.save(self.epoch, self.step)
-        self.stop_if_wanted()
+        self.stop_if(wanted)
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         """Add the epoch to the history, keep the best weights, write a checkpoint."""
@@ -78,8 +79,9 @@ class Keeper(keras.callbacks.Callback):
         if self.progress.add(row):
             self.store.save_best(self.model.model)
         history.write(self.history_path, self.progress.rows)
+        wanted = self.interrupt.wanted
         self.save(epoch + 1, 0)
-        self.stop_if_wanted()
+        self.stop_if(wanted)
         if self.progress.exhausted:
             self.model.stop_training = True
 
@@ -95,10 +97,10 @@ class Keeper(keras.callbacks.Callback):
         self.store.save(self.model, epoch * self.steps + step, notes)
         self.saved_at = time.monotonic()
 
-    def stop_if_wanted(self) -> None:
-        """Raise `Interrupted` after a signal; the checkpoint has been written."""
-        if self.interrupt.wanted:
+    def stop_if(self, wanted: str | None) -> None:
+        """Raise `Interrupted` for a signal that came before the checkpoint was written."""
+        if wanted:
             raise Interrupted(
-                f"Stopped by {self.interrupt.wanted}. The checkpoint in {self.store.folder} "
+                f"Stopped by {wanted}. The checkpoint in {self.store.folder} "
                 "stands; run the same command with --resume to go on."
             )
