@@ -1,6 +1,8 @@
 """Presets: the embedded one, KerasHub's folders, and what is refused."""
 
 import json
+import sys
+from types import SimpleNamespace
 
 import keras_hub
 import numpy as np
@@ -79,6 +81,38 @@ UNCLOSED = pytest.mark.filterwarnings("ignore:unclosed file .*vocabulary.spm:Res
 
 
 @UNCLOSED
+def test_hugging_face_names_are_fetched(folder, monkeypatch):
+    """By a stand-in for the hub: there is no network in the tests."""
+    asked = []
+    hub = SimpleNamespace(snapshot_download=lambda name: asked.append(name) or str(folder))
+    monkeypatch.setitem(sys.modules, "huggingface_hub", hub)
+    backbone, _ = load("hf://someone/tiny", dropout=0.2)
+    assert asked == ["someone/tiny"] and backbone.dropout == 0.2
+    hub.snapshot_download = lambda name: 1 / 0
+    with pytest.raises(InputError, match="'hf://someone/tiny' could not be fetched.*network"):
+        load("hf://someone/tiny")
+
+
+def test_kaggle_and_keras_hub_names_go_to_keras_hub(folder, monkeypatch):
+    asked, read = [], keras_hub.models.Backbone.from_preset
+
+    def fetch(kind, made):
+        def from_preset(name, **options):
+            asked.append((kind, name))
+            return made(str(folder), **options)
+
+        return from_preset
+
+    both = {"Backbone": keras_hub.models, "Tokenizer": keras_hub.tokenizers}
+    for kind, owner in both.items():
+        made = getattr(owner, kind).from_preset
+        monkeypatch.setattr(getattr(owner, kind), "from_preset", fetch(kind, made))
+    for name in ("kaggle://keras/bert/keras/tiny", "bert_base_en_uncased"):
+        backbone, _ = load(name)
+        np.testing.assert_array_equal(answers(backbone), answers(read(str(folder))))
+        assert asked[-2:] == [("Backbone", name), ("Tokenizer", name)]
+
+
 @pytest.mark.parametrize("name", [family.name for family in FAMILIES])
 def test_a_keras_hub_folder_of_every_family(tmp_path, name):
     """The same hidden states and token ids as before the folder, and the same template."""
