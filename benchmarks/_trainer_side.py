@@ -18,6 +18,7 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 import numpy as np
 import transformers as tr
 from sklearn.metrics import accuracy_score, f1_score
+from torch.utils.data import DataLoader
 
 PACKAGES = ("torch", "transformers", "accelerate", "tokenizers")
 
@@ -39,7 +40,7 @@ def arguments(job: dict[str, Any], folder: str) -> tr.TrainingArguments:
     """The same recipe as kerasft's: linear warm-up and decay, no decay on biases and norms."""
     return tr.TrainingArguments(
         output_dir=folder,
-        num_train_epochs=job["epochs"],
+        num_train_epochs=1,  # the batches of all epochs follow one another
         per_device_train_batch_size=job["batch_size"],
         per_device_eval_batch_size=4 * job["batch_size"],
         learning_rate=job["learning_rate"],
@@ -48,7 +49,6 @@ def arguments(job: dict[str, Any], folder: str) -> tr.TrainingArguments:
         weight_decay=job["weight_decay"],
         max_grad_norm=job["clip_norm"],
         optim="adamw_torch",
-        train_sampling_strategy="group_by_length",
         seed=job["seed"],
         use_cpu=True,
         save_strategy="no",
@@ -56,6 +56,16 @@ def arguments(job: dict[str, Any], folder: str) -> tr.TrainingArguments:
         report_to=[],
         disable_tqdm=True,
     )
+
+
+class SameBatches(tr.Trainer):
+    """The Trainer on given batches: lists of row numbers, one list a step."""
+
+    def get_train_dataloader(self):
+        """Rows in the order of the other side."""
+        return DataLoader(
+            self.train_dataset, batch_sampler=self.batches, collate_fn=self.data_collator
+        )
 
 
 def run(job: dict[str, Any]) -> dict[str, Any]:
@@ -69,16 +79,16 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
     )
     data = [features(rows, tokenizer, labels, job["max_length"]) for rows in (train, test)]
     with tempfile.TemporaryDirectory() as folder:
-        trainer = tr.Trainer(
+        trainer = SameBatches(
             model=model,
             args=arguments(job, folder),
             train_dataset=data[0],
             data_collator=tr.DataCollatorWithPadding(tokenizer),
         )
+        trainer.batches = job["batches"]
         start = time.perf_counter()
         loss = trainer.train().training_loss
         seconds = time.perf_counter() - start
-        # `group_by_length` reorders these rows too, so the truth comes from here and not from data.
         answers = trainer.predict(data[1])
     truth, guesses = answers.label_ids, np.argmax(answers.predictions, axis=-1)
     return {

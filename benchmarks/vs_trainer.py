@@ -3,8 +3,8 @@
     python benchmarks/vs_trainer.py --data news --model minilm --torch-python venv-torch/bin/python
 
 DATA is a folder with train.jsonl and test.jsonl ({"text", "label"}); MODEL is a Hugging Face
-checkpoint folder. Both sides: AdamW, linear warm-up and decay, clipped gradients, the family's own
-head, float32, batches of rows of like length, weights of the last epoch. They run in turns.
+checkpoint folder. Both sides: the same batches in the same order, AdamW, linear warm-up and decay,
+clipped gradients, the family's own head, float32. They run in turns.
 """
 
 import argparse
@@ -33,16 +33,17 @@ def rows_of(data: Path, split: str, count: int | None, out: Path) -> Path:
 
 
 def with_trainer(python: str, job: dict[str, Any]) -> dict[str, Any]:
-    """One seed with Hugging Face's Trainer."""
+    """One seed with Hugging Face's Trainer, on the batches that kerasft makes."""
+    job = job | {"batches": batches_of(recipe_of(job))}
     return harness.other_python(python, "_trainer_side.py", job)
 
 
-def with_kerasft(job: dict[str, Any], out: Path) -> dict[str, Any]:
-    """One seed with kerasft; the scores of its metrics.json."""
+def recipe_of(job: dict[str, Any]) -> Any:
+    """kerasft's recipe of a job."""
     import kerasft as kf
 
     keys = ("epochs", "batch_size", "learning_rate", *FIXED)
-    recipe = kf.Recipe(
+    return kf.Recipe(
         preset=job["model"],
         data={
             "train": job["train"],
@@ -53,6 +54,27 @@ def with_kerasft(job: dict[str, Any], out: Path) -> dict[str, Any]:
         training={key: job[key] for key in keys},
         seed=job["seed"],
     )
+
+
+def batches_of(recipe: Any) -> list[list[int]]:
+    """The rows of every step of a recipe, all epochs one after another."""
+    from kerasft.backbones import load
+    from kerasft.data import Plan, encode_rows, encoder
+    from kerasft.training.prepare import prepare_data
+
+    prepared = prepare_data(recipe)
+    encode = encoder(prepared.task, load(recipe.preset)[1])
+    lengths = encode_rows(prepared.sources["train"].chunks(), encode).lengths
+    plan = Plan(lengths, recipe.training.batch_size, recipe.seed, shuffle=True)
+    epochs = range(recipe.training.epochs)
+    return [[int(row) for row in rows] for epoch in epochs for rows in plan.epoch(epoch)]
+
+
+def with_kerasft(job: dict[str, Any], out: Path) -> dict[str, Any]:
+    """One seed with kerasft; the scores of its metrics.json."""
+    import kerasft as kf
+
+    recipe = recipe_of(job)
     kf.train(recipe, out=str(out / f"run-{job['seed']}"), verbose=2)
     scores = json.loads((out / f"run-{job['seed']}" / "metrics.json").read_text())
     return {key: scores[key] for key in ("accuracy", "macro_f1", "fit_seconds")}
