@@ -67,7 +67,7 @@ def test_recipe_trains(name, tmp_path):
     scores = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
     assert scores["rows"] == pipe.report.rows and scores["fit_seconds"] > 0
     assert set(scores["before"]) == set(scores["after"]) <= set(scores)
-    text = dict.fromkeys(pipe.task.texts, "Where is my parcel?")
+    text = dict.fromkeys(pipe.task.inputs, "Where is my parcel?")
     assert set(pipe.predict([text])[0]) <= {"label", "labels", "score", "probabilities", "logits"}
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     table = readme.split("## What a run folder holds")[1].split("\n\n")[1]

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from kerasft import InputError
 from kerasft._core import weights
 from kerasft.methods import adapt
 from kerasft.pipeline import Pipeline
+from kerasft.pipeline.forward import Forward
 from kerasft.tasks import TextClassification
 from kerasft.testing import tiny
 
@@ -73,7 +75,7 @@ def test_no_texts_have_no_answers(pipe):
 
 def test_batches_and_chunks_change_nothing(pipe, monkeypatch):
     before = pipe.predict(TEXTS)
-    monkeypatch.setattr("kerasft.pipeline._CHUNK", 3)
+    monkeypatch.setattr("kerasft.pipeline.pipeline._CHUNK", 3)
     monkeypatch.setattr(pipe, "batch_size", 2)
     for one, other in zip(before, pipe.predict(TEXTS), strict=True):
         np.testing.assert_allclose(one["logits"], other["logits"], atol=1e-5)
@@ -120,13 +122,14 @@ def test_a_family_without_a_mask_has_a_fixed_length():
     assert pipeline("bert").fixed_length is None
 
 
-def test_padding_is_the_tokenizers_own(monkeypatch):
+def test_padding_is_the_tokenizers_own():
     pipe = pipeline("roberta")
-    seen = []
-    monkeypatch.setattr(pipe, "_compiled", lambda x: seen.append(x) or pipe.model(x), raising=False)
-    pipe.logits({"text": ["the film was good", "bad"]})
-    ids = seen[0]["token_ids"]
-    assert ids[1][-1] == pipe.tokenizer.pad_token_id == 1
+    features = pipe.encode({"text": ["the film was good", "bad"]})
+    assert features["token_ids"][1][-1] == pipe.tokenizer.pad_token_id == 1
+    seen, forward = [], Forward(pipe.model, length=12, pad=1)
+    forward.run = lambda x: seen.append(x) or pipe.model(x)
+    forward(features, batch_size=32)
+    assert set(seen[0]["token_ids"][:, -4:].reshape(-1)) == {1}, "also up to a fixed width"
 
 
 # Rows of files
@@ -197,7 +200,7 @@ def test_other_tokenizers_come_back(tmp_path, family):
 
 
 def test_a_saved_pipeline_is_json_numbers_and_vocabulary(saved):
-    files = sorted(path.name for path in kerasft.pipeline.files.Path(saved).rglob("*.*"))
+    files = sorted(path.name for path in Path(saved).rglob("*.*"))
     assert files == ["kerasft.json", "model.safetensors", "tokenizer.json", "vocabulary.txt"]
 
 

@@ -1,6 +1,6 @@
 """Level 1: open labelled data of any kind as a stream, and split them."""
 
-from kerasft.data.batches import Feed, Plan, batches, encoder
+from kerasft.data.batches import Feed, Plan, batches, encoder, input_specs
 from kerasft.data.bundled import embedded
 from kerasft.data.encoded import Encoded, encode_rows
 from kerasft.data.labels import check_labels, discover_labels, label_field, order_labels
@@ -25,6 +25,7 @@ __all__ = [
     "embedded",
     "encode_rows",
     "encoder",
+    "input_specs",
     "label_field",
     "make_splits",
     "open_source",

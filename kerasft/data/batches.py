@@ -76,11 +76,16 @@ class Feed:
     inputs: tuple[str, ...]
     length: int | None = None
 
-    def batches(self, epoch: int = 0, step: int = 0) -> Iterator[tuple[dict, np.ndarray]]:
-        """The batches of one epoch, from a step on."""
+    def batches(self, epoch: int = 0, step: int = 0) -> Iterator[tuple]:
+        """The batches (features, targets[, weights]) of one epoch, from a step on."""
         for rows in self.plan.epoch(epoch)[step:]:
             features = self.rows.batch(rows, self.length)
-            yield {name: features[name] for name in self.inputs}, self.rows.targets[rows]
+            batch = {name: features[name] for name in self.inputs}
+            learned = self.rows.learned(rows, self.length)
+            if self.rows.tokenwise:
+                yield batch, learned, self.rows.weights[rows]
+            else:
+                yield batch, learned
 
     def once(self) -> Any:
         """A dataset of the batches of one epoch."""
@@ -92,7 +97,7 @@ class Feed:
     def endless(self, epoch: int = 0, step: int = 0) -> Any:
         """A dataset that goes from epoch to epoch, from a position on; a resume starts inside."""
 
-        def batches() -> Iterator[tuple[dict, np.ndarray]]:
+        def batches() -> Iterator[tuple]:
             yield from self.batches(epoch, step)
             for later in itertools.count(epoch + 1):
                 yield from self.batches(later)
@@ -103,30 +108,65 @@ class Feed:
         """A dataset of what a function of batches gives, each time it is iterated."""
         import tensorflow as tf
 
-        targets = self.rows.targets
-        signature = (
-            {n: tf.TensorSpec((None, self.length), tf.int32) for n in self.inputs},
-            tf.TensorSpec((None, *targets.shape[1:]), targets.dtype),
-        )
-        return tf.data.Dataset.from_generator(batches, output_signature=signature)
+        sides = (self.rows.sides,) if self.rows.sides > 1 else ()
+        width = (self.length,) if self.rows.tokenwise else self.rows.targets.shape[1:]
+        signature = [
+            {n: tf.TensorSpec((None, *sides, self.length), tf.int32) for n in self.inputs},
+            tf.TensorSpec((None, *width), self.rows.targets.dtype),
+        ]
+        if self.rows.tokenwise:
+            signature.append(tf.TensorSpec((None,), tf.float32))
+        return tf.data.Dataset.from_generator(batches, output_signature=tuple(signature))
 
 
-def encoder(task: Any, tokenizer: Any) -> Callable[[dict[str, list]], dict[str, np.ndarray]]:
-    """A task's `encode` as one compiled function from lists of texts to arrays.
+def encoder(task: Any, tokenizer: Any, names: tuple[str, ...] | None = None) -> Callable:
+    """A task's `encode` as one compiled function from lists of values to arrays.
 
     Training, prediction and the exported model run this same graph.
+
+    Args:
+        task: the task.
+        tokenizer: the backbone's KerasHub tokenizer.
+        names: the fields that are given; those of an answer (`task.inputs`) when None.
+
+    Returns:
+        A function from field name -> list of values to feature name -> array.
     """
     import tensorflow as tf
 
-    @tf.function(input_signature=[{name: tf.TensorSpec([None], tf.string) for name in task.texts}])
+    specs = input_specs(task, names)
+
+    @tf.function(input_signature=[specs])
     def graph(fields):
         return task.encode(tokenizer, fields)
 
     def encode(fields: dict[str, list]) -> dict[str, np.ndarray]:
-        texts = {name: tf.constant(list(fields[name]), tf.string) for name in task.texts}
-        return {name: value.numpy() for name, value in graph(texts).items()}
+        given = {name: _tensor(fields[name], spec) for name, spec in specs.items()}
+        return {name: value.numpy() for name, value in graph(given).items()}
 
     return encode
+
+
+def input_specs(task: Any, names: tuple[str, ...] | None = None) -> dict[str, Any]:
+    """The tensors of a task's fields: string or int32 [batch], lists of texts ragged."""
+    import tensorflow as tf
+
+    kinds = task.fields()
+    known = {
+        "whole": tf.TensorSpec([None], tf.int32),
+        "texts": tf.RaggedTensorSpec([None, None], tf.string),
+    }
+    text = tf.TensorSpec([None], tf.string)
+    return {name: known.get(kinds[name], text) for name in names or task.inputs}
+
+
+def _tensor(values: list, spec: Any) -> Any:
+    import tensorflow as tf
+
+    if isinstance(spec, tf.RaggedTensorSpec):
+        flat = tf.constant([text for row in values for text in row], spec.dtype)
+        return tf.RaggedTensor.from_row_lengths(flat, [len(row) for row in values])
+    return tf.constant(list(values), spec.dtype)
 
 
 def batches(
@@ -167,7 +207,7 @@ def batches(
     import tensorflow as tf
 
     source = open_source(data, task.fields(), columns, separator)
-    rows = encode_rows(source.chunks(), encoder(task, tokenizer), task.targets, pad=pad)
+    rows = encode_rows(source.chunks(), encoder(task, tokenizer, task.reads), task, pad=pad)
     plan = Plan(rows.lengths, batch_size, seed, shuffle)
     feed, epochs = Feed(rows, plan, ("padding_mask", *rows.ids), length), itertools.count()
     made = feed.dataset(lambda: feed.batches(next(epochs)))

@@ -12,17 +12,25 @@ import numpy as np
 
 # Above this many ids an array goes to disk and is mapped back, page by page (int32: 512 MB).
 IDS_IN_MEMORY = 128 * 1024 * 1024
+# What a backbone reads; `encode` may give more, for `targets` and `decode`.
+FEATURES = ("token_ids", "segment_ids", "padding_mask")
+_TARGETS = "targets"
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """Rows of ids of different lengths, without padding.
+    """Examples of ids of different lengths, without padding.
+
+    An example is one sequence of ids, or several that are learned together (`sides`): the query
+    and the passage of a search are two.
 
     Args:
-        ids: feature name -> int32 [ids of all rows, one after another].
-        ends: int64 [rows + 1], where each row begins; row i is ids[ends[i]:ends[i + 1]].
-        targets: what is learned, [rows, ...].
+        ids: feature name -> int32 [ids of all sequences, one after another].
+        ends: int64 [sequences + 1]; sequence i is ids[ends[i]:ends[i + 1]].
+        targets: what is learned, [examples, ...], or int32 [ids] where every token has a target.
         pad: feature name -> the value that fills short rows; `padding_mask` is made from lengths.
+        sides: sequences in an example.
+        weights: what an example counts in the loss, float32 [examples]; None: each counts 1.
         folder: keeps the folder of arrays on disk alive.
     """
 
@@ -30,40 +38,69 @@ class Encoded:
     ends: np.ndarray
     targets: np.ndarray
     pad: dict[str, int]
+    sides: int = 1
+    weights: np.ndarray | None = None
     folder: Any = field(default=None, repr=False, compare=False)
 
     def __len__(self) -> int:
-        return len(self.ends) - 1
+        return (len(self.ends) - 1) // self.sides
 
     @property
     def lengths(self) -> np.ndarray:
-        """Ids in each row, int64 [rows]."""
-        return np.diff(self.ends)
+        """Ids in each example's longest sequence, int64 [examples]."""
+        return np.diff(self.ends).reshape(-1, self.sides).max(axis=1, initial=0)
+
+    @property
+    def tokenwise(self) -> bool:
+        """Whether every token has a target; then `weights` counts the learned ones."""
+        return self.weights is not None
 
     def batch(self, rows: np.ndarray, length: int | None = None) -> dict[str, np.ndarray]:
-        """The rows as padded arrays int32 [rows, length], with `padding_mask`.
+        """The examples as padded arrays int32 [rows, length], with `padding_mask`.
 
         Args:
-            rows: indices of rows.
-            length: the width; the longest of the rows when None.
+            rows: indices of examples.
+            length: the width; the longest of the sequences when None.
+
+        Returns:
+            Name -> int32 [rows, length], with several sides [rows, sides, length].
         """
+        at, real = self._places(rows, length)
+        shape = (len(rows), self.sides, -1) if self.sides > 1 else (len(rows), -1)
+        out = {"padding_mask": real.astype(np.int32).reshape(shape)}
+        for name, flat in self.ids.items():
+            out[name] = _filled(flat, at, real, self.pad[name]).reshape(shape)
+        return out
+
+    def learned(self, rows: np.ndarray, length: int | None = None) -> np.ndarray:
+        """The targets of examples; of tokens [rows, length], -1 on padding."""
+        if not self.tokenwise:
+            return self.targets[rows]
+        return _filled(self.targets, *self._places(rows, length), -1)
+
+    def _places(self, rows: np.ndarray, length: int | None) -> tuple[np.ndarray, np.ndarray]:
+        """Where the ids of the examples' sequences lie, and which positions are real."""
+        rows = np.asarray(rows)
+        if self.sides > 1:
+            rows = (rows[:, None] * self.sides + np.arange(self.sides)).reshape(-1)
         sizes = self.ends[rows + 1] - self.ends[rows]
         width = int(length or max(int(sizes.max(initial=1)), 1))
         place = np.arange(width)[None, :]
         real = place < sizes[:, None]
-        at = np.where(real, self.ends[rows][:, None] + place, 0)
-        out = {"padding_mask": real.astype(np.int32)}
-        for name, flat in self.ids.items():
-            filled = flat[at] if len(flat) else np.zeros_like(at)
-            out[name] = np.where(real, filled, self.pad[name]).astype(np.int32)
-        return out
+        return np.where(real, self.ends[rows][:, None] + place, 0), real
+
+
+def _filled(flat: np.ndarray, at: np.ndarray, real: np.ndarray, fill: int) -> np.ndarray:
+    values = flat[at] if len(flat) else np.zeros_like(at)
+    return np.where(real, values, fill).astype(np.int32)
 
 
 def encode_rows(
     chunks: Iterable[dict[str, list]],
     encode: Callable[[dict[str, list]], dict[str, np.ndarray]],
-    targets: Callable[[dict[str, list]], np.ndarray] | None = None,
+    task: Any = None,
     *,
+    keep: tuple[str, ...] = FEATURES,
     pad: int = 0,
     limit: int = IDS_IN_MEMORY,
 ) -> Encoded:
@@ -71,8 +108,9 @@ def encode_rows(
 
     Args:
         chunks: rows as `Source.chunks` gives them.
-        encode: fields -> padded features with `padding_mask`, int32 [rows, length] each.
-        targets: fields -> what is learned, [rows, ...]; zeros when None.
+        encode: fields -> padded features with `padding_mask`, int32 [sequences, length] each.
+        task: says what is learned (`targets`, `tokenwise`, `sides`); zeros when None.
+        keep: names of the features that the model reads; the others go.
         pad: the id that fills short rows of `token_ids`.
         limit: more ids than this are kept on disk.
 
@@ -80,21 +118,37 @@ def encode_rows(
         `Encoded`.
     """
     flat: dict[str, list[np.ndarray]] = {}
-    lengths, learned, stored = [], [], _Store(limit)
+    lengths, learned, counts, stored = [], [], [], _Store(limit)
+    tokenwise = task is not None and task.tokenwise
     for rows in chunks:
-        features = dict(encode(rows))
-        real = features.pop("padding_mask").astype(bool)
+        features = encode(rows)
+        real = features["padding_mask"].astype(bool)
+        targets = np.zeros(len(real), np.float32) if task is None else task.targets(rows, features)
+        if tokenwise:
+            counts.append((targets >= 0).sum(axis=1))
+            flat.setdefault(_TARGETS, []).append(targets[real].astype(np.int32))
+        else:
+            learned.append(targets)
         lengths.append(real.sum(axis=1))
-        count = len(real)
-        learned.append(targets(rows) if targets else np.zeros(count, np.float32))
-        for name, values in features.items():
-            flat.setdefault(name, []).append(values[real].astype(np.int32))
+        for name in (n for n in keep if n in features and n != "padding_mask"):
+            flat.setdefault(name, []).append(features[name][real].astype(np.int32))
         stored.make_room(flat)
     ends = np.concatenate([[0], np.cumsum(np.concatenate(lengths))]) if lengths else np.zeros(1)
     ids = {name: stored.whole(name, parts) for name, parts in flat.items()}
-    values = np.concatenate(learned) if learned else np.zeros(0, np.float32)
-    fill = {name: pad if name == "token_ids" else 0 for name in ids}
-    return Encoded(ids, ends.astype(np.int64), values, fill, stored.folder)
+    values = ids.pop(_TARGETS) if tokenwise else _joined(learned)
+    return Encoded(
+        ids,
+        ends.astype(np.int64),
+        values,
+        {name: pad if name == "token_ids" else 0 for name in ids},
+        sides=1 if task is None else task.sides,
+        weights=_joined(counts).astype(np.float32) if tokenwise else None,
+        folder=stored.folder,
+    )
+
+
+def _joined(parts: list[np.ndarray]) -> np.ndarray:
+    return np.concatenate(parts) if parts else np.zeros(0, np.float32)
 
 
 class _Folder:

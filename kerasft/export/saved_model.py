@@ -11,7 +11,7 @@ from kerasft._core import files, stack
 from kerasft._core.checks import whole
 from kerasft._core.errors import InputError, KerasftError
 from kerasft.backbones import template_of
-from kerasft.data import encode_rows
+from kerasft.data import input_specs
 from kerasft.export.gate import check_saved_model
 
 TOLERANCE = 1e-5
@@ -85,12 +85,12 @@ def write_saved_model(pipe: Any, folder: str) -> None:
             }
         return pipe.model({n: features[n] for n in names}, training=False)
 
-    texts = [tf.TensorSpec([None], tf.string, name=name) for name in task.texts]
+    given = [_named(spec, name) for name, spec in input_specs(task).items()]
 
-    @tf.function(input_signature=texts)
+    @tf.function(input_signature=given)
     def serving_default(*values):
-        fields = dict(zip(task.texts, values, strict=True))
-        return task.decode(answer(task.encode(pipe.tokenizer, fields)))
+        features = task.encode(pipe.tokenizer, dict(zip(task.inputs, values, strict=True)))
+        return task.decode(answer(features), features)
 
     kinds = {"padding_mask": tf.bool}
     ids = [tf.TensorSpec([None, None], kinds.get(n, tf.int32), name=n) for n in names]
@@ -102,6 +102,12 @@ def write_saved_model(pipe: Any, folder: str) -> None:
 
     signatures = {"serving_default": serving_default, "token_ids": token_ids}
     tf.saved_model.save(module, folder, signatures=signatures)
+
+
+def _named(spec: Any, name: str) -> Any:
+    import tensorflow as tf
+
+    return tf.TensorSpec(spec.shape, spec.dtype, name=name)
 
 
 def compare(pipe: Any, folder: str) -> float:
@@ -118,22 +124,22 @@ def compare(pipe: Any, folder: str) -> float:
     """
     import tensorflow as tf
 
-    signatures, names = tf.saved_model.load(folder).signatures, pipe.task.texts
-    fields = {name: list(_PROBES[i:] + _PROBES[:i]) for i, name in enumerate(names)}
-    worst = [0.0]
+    signatures, task = tf.saved_model.load(folder).signatures, pipe.task
+    specs, fields, worst = input_specs(task), probes(task), [0.0]
     with _whole_floats():
-        logits = pipe.logits(fields)
-        for rows in (np.arange(len(logits)), *np.arange(len(logits))[:, None]):
-            texts = {n: tf.constant([fields[n][i] for i in rows]) for n in names}
+        features = pipe.encode(fields)
+        together, owner = pipe.outputs(features), _owners(features)
+        for rows in (range(len(_PROBES)), *([i] for i in range(len(_PROBES)))):
+            part = {name: [values[i] for i in rows] for name, values in fields.items()}
+            features = pipe.encode(part)
+            served = signatures["token_ids"](**_ids(pipe, features))["logits"]
+            outputs = _real(together[np.isin(owner, rows)], features)
+            worst.append(_distance(_real(np.asarray(served), features), None, outputs))
+            texts = {n: tf.constant(part[n], spec.dtype) for n, spec in specs.items()}
             got = signatures["serving_default"](**texts)
-            said = pipe.task.decode(got.get("logits", logits[rows]))
-            meant = pipe.task.decode(logits[rows])
+            said = task.decode(got.get("logits", served), features)
+            meant = task.decode(outputs, features)
             worst += [_distance(got[n], said[n], meant[n]) for n in meant]
-        encoded = encode_rows([fields], pipe.encode, pad=template_of(pipe.tokenizer).pad)
-        features = encoded.batch(np.arange(len(logits)), pipe.fixed_length)
-        features = {n: tf.constant(features[n]) for n in pipe.inputs}
-        features |= {n: tf.cast(features[n], tf.bool) for n in features if n == "padding_mask"}
-        worst.append(_distance(signatures["token_ids"](**features)["logits"], None, logits))
     most = float(np.max(worst))  # NaN if one is NaN
     if not most <= _tolerance(pipe):
         raise KerasftError(
@@ -141,6 +147,41 @@ def compare(pipe: Any, folder: str) -> float:
             f"{most:.2g}, more than {_tolerance(pipe):.0e}. Nothing was left behind."
         )
     return most
+
+
+def probes(task: Any) -> dict[str, list]:
+    """Odd values for every input of a task, another one from input to input."""
+    made = {"text": list(_PROBES), "whole": list(range(len(_PROBES)))}
+    kinds = task.fields()
+    found = {name: made[kinds[name]] for name in task.inputs}
+    return {name: values[i:] + values[:i] for i, (name, values) in enumerate(found.items())}
+
+
+def _owners(features: dict[str, np.ndarray]) -> np.ndarray:
+    """The row that each sequence comes from."""
+    return features.get("row", np.arange(len(features["token_ids"])))
+
+
+def _real(outputs: np.ndarray, features: dict[str, np.ndarray]) -> np.ndarray:
+    """Outputs of a token each at the width of the features and 0 on padding; others as they are."""
+    if outputs.ndim < 3:
+        return outputs
+    mask = features["padding_mask"]
+    return outputs[:, : mask.shape[1]] * mask[:, :, None]
+
+
+def _ids(pipe: Any, features: dict[str, np.ndarray]) -> dict[str, Any]:
+    """Encoded sequences as `token_ids` takes them."""
+    import tensorflow as tf
+
+    length = pipe.fixed_length or features["token_ids"].shape[1]
+    fill = {"token_ids": template_of(pipe.tokenizer).pad}
+    given = {}
+    for name in pipe.inputs:
+        missing = [(0, 0), (0, length - features[name].shape[1])]
+        values = np.pad(features[name], missing, constant_values=fill.get(name, 0))
+        given[name] = tf.constant(values, tf.bool if name == "padding_mask" else tf.int32)
+    return given
 
 
 def _distance(got: Any, said: Any, meant: Any) -> float:

@@ -1,5 +1,6 @@
 """Level 3: heads, from the backbone's features to logits."""
 
 from kerasft.heads.classification import POOLINGS, ClassificationHead, Pool
+from kerasft.heads.tokens import TokenHead
 
-__all__ = ["POOLINGS", "ClassificationHead", "Pool"]
+__all__ = ["POOLINGS", "ClassificationHead", "Pool", "TokenHead"]

@@ -1,5 +1,6 @@
 """Level 1: text to ids, in the graph."""
 
 from kerasft.preprocessing.template import Template, pack
+from kerasft.preprocessing.windows import beside, row_begins, taken, windows
 
-__all__ = ["Template", "pack"]
+__all__ = ["Template", "beside", "pack", "row_begins", "taken", "windows"]

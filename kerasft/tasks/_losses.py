@@ -104,3 +104,37 @@ class SigmoidLoss(keras.losses.Loss):
             "class_weights": list(self.class_weights),
         }
         return {**super().get_config(), **own}
+
+
+@keras.saving.register_keras_serializable("kerasft")
+class TokenLoss(keras.losses.Loss):
+    """Cross-entropy of the learned tokens of a row, from logits.
+
+        loss = mean over t with y_t >= 0 of the cross-entropy of token t (`SoftmaxLoss`)
+
+    A row without a learned token has loss 0.
+
+    Args:
+        smoothing: share of the target spread over all classes, 0 to 1.
+
+    Call arguments: y int [batch, length], -1 where nothing is learned; logits
+    [batch, length, classes]. Returns [batch] before reduction.
+    """
+
+    def __init__(self, smoothing: float = 0.0, **options: Any):
+        super().__init__(**({"name": "token_cross_entropy"} | options))
+        self.smoothing = smoothing
+        self.each = SoftmaxLoss(smoothing)
+
+    def call(self, y_true, y_pred):
+        """One loss a row."""
+        y_true = ops.cast(y_true, "int32")
+        learned = ops.cast(y_true >= 0, "float32")
+        flat = ops.reshape(y_pred, (-1, y_pred.shape[-1]))
+        losses = ops.reshape(self.each.call(ops.maximum(y_true, 0), flat), ops.shape(y_true))
+        count = ops.maximum(ops.sum(learned, axis=-1), 1.0)
+        return ops.sum(losses * learned, axis=-1) / count
+
+    def get_config(self):
+        """The argument."""
+        return {**super().get_config(), "smoothing": self.smoothing}

@@ -10,10 +10,11 @@ from kerasft._core.checks import in_range, one_of, whole
 from kerasft._core.errors import InputError
 from kerasft.backbones import family_of, template_of
 from kerasft.heads import ClassificationHead
-from kerasft.methods import Adapted, adapt
+from kerasft.methods import Adapted
 from kerasft.metrics import choose_thresholds
 from kerasft.preprocessing import pack
 from kerasft.tasks._losses import SigmoidLoss, SoftmaxLoss
+from kerasft.tasks._models import functional
 
 PROBLEMS = ("single-label", "multi-label", "regression")
 
@@ -41,6 +42,8 @@ class TextClassification:
     """
 
     name: ClassVar[str] = "text-classification"
+    tokenwise: ClassVar[bool] = False
+    sides: ClassVar[int] = 1
     labels: tuple[str, ...] = ()
     problem: str = "single-label"
     pair: bool = False
@@ -74,9 +77,19 @@ class TextClassification:
     # --- what is read ---------------------------------------------------------------------------
 
     @property
-    def texts(self) -> tuple[str, ...]:
-        """Names of the text fields, which are also the inputs of the exported model."""
+    def inputs(self) -> tuple[str, ...]:
+        """Names of the fields that are answered, which are the inputs of the exported model."""
         return ("text", "text_pair") if self.pair else ("text",)
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """Names of the fields that training encodes."""
+        return self.inputs
+
+    @property
+    def padded(self) -> tuple[str, ...]:
+        """Names of the answers that are lists of unlike length, padded in a batch."""
+        return ("labels",) if self.problem == "multi-label" else ()
 
     @property
     def target(self) -> str:
@@ -93,11 +106,21 @@ class TextClassification:
     def fields(self) -> dict[str, str]:
         """Fields of an example and their kinds."""
         kinds = {"label": "label", "labels": "labels", "score": "number"}
-        return dict.fromkeys(self.texts, "text") | {self.target: kinds[self.target]}
+        return dict.fromkeys(self.inputs, "text") | {self.target: kinds[self.target]}
+
+    @property
+    def labelled(self) -> bool:
+        """Whether there are labels, which are found in the data unless they are given."""
+        return self.problem != "regression"
+
+    @property
+    def least_labels(self) -> int:
+        """How many labels the training rows must have at least."""
+        return 2 if self.problem == "single-label" or not self.labels else 0
 
     def with_labels(self, counts: dict[str, int]) -> "TextClassification":
         """The task with the data's labels in their order, and balanced weights worked out."""
-        if self.problem == "regression":
+        if not self.labelled:
             return self
         task = self if self.labels else dataclasses.replace(self, labels=tuple(counts))
         if self.class_weights != "balanced":
@@ -119,12 +142,12 @@ class TextClassification:
             `token_ids`, `segment_ids`, `padding_mask`, int32 [batch, longest row].
         """
         template = template_of(tokenizer)
-        if template.added(len(self.texts)) >= self.max_length:
+        if template.added(len(self.inputs)) >= self.max_length:
             raise InputError(f"`max_length` leaves no room for text. Received: {self.max_length}.")
-        ragged = [tokenizer(fields[name]) for name in self.texts]
+        ragged = [tokenizer(fields[name]) for name in self.inputs]
         return pack(ragged, template, self.max_length)
 
-    def targets(self, fields: dict[str, list]) -> np.ndarray:
+    def targets(self, fields: dict[str, list], features: Any = None) -> np.ndarray:
         """Class int32 [n], {0, 1} float32 [n, classes], or score float32 [n, 1]."""
         values = fields[self.target]
         if self.problem == "regression":
@@ -136,6 +159,14 @@ class TextClassification:
         for row, found in enumerate(values):
             rows[row, [index[v] for v in found]] = 1.0
         return rows
+
+    def scoring(self) -> dict[str, Any]:
+        """Options of the report (`kerasft.evaluation.Collector`)."""
+        return {"thresholds": self.thresholds or None}
+
+    def truth(self, fields: dict[str, list]) -> np.ndarray:
+        """What the report compares the scores with: the targets."""
+        return self.targets(fields)
 
     # --- model ----------------------------------------------------------------------------------
 
@@ -154,19 +185,12 @@ class TextClassification:
             keras.Model from the backbone's inputs, int32 [batch, length] each, to logits
             [batch, classes], float32.
         """
-        import keras
-
         if self.problem != "regression" and len(self.labels) < 2:
             raise InputError(
                 f"A classifier needs at least two labels. Received: labels={self.labels!r}."
             )
-        adapted = backbone if isinstance(backbone, Adapted) else adapt(backbone)
-        family = family_of(adapted.backbone)
-        names = [i.name.split(":")[0] for i in adapted.backbone.inputs]
-        inputs = {n: keras.Input((None,), dtype="int32", name=n) for n in names}
         head = ClassificationHead(self.outputs, self.pooling, self.head_dropout)
-        logits = head.build(family, adapted(inputs), inputs)
-        return keras.Model(inputs, logits, name="text_classification")
+        return functional(backbone, head, "text_classification")
 
     # --- a head that was fine-tuned elsewhere ---------------------------------------------------
 
@@ -251,7 +275,7 @@ class TextClassification:
         found = tf.ragged.boolean_mask(rows, probabilities >= limits).to_tensor("")
         return {"labels": found, "probabilities": probabilities, "logits": outputs}
 
-    def scores(self, outputs: np.ndarray) -> np.ndarray:
+    def scores(self, outputs: np.ndarray, features: Any = None) -> np.ndarray:
         """Probabilities [n, classes], or scores [n], from logits, as the reports read them."""
         if self.problem == "regression":
             return outputs[:, 0]
@@ -260,9 +284,14 @@ class TextClassification:
         shifted = np.exp(outputs - outputs.max(axis=-1, keepdims=True))
         return shifted / shifted.sum(axis=-1, keepdims=True)
 
+    @property
+    def tunable(self) -> bool:
+        """Whether something is still to be chosen on validation rows."""
+        return self.problem == "multi-label" and not self.thresholds
+
     def tuned(self, y_true: np.ndarray, outputs: np.ndarray) -> "TextClassification":
         """The task with what is chosen on validation rows: the thresholds of a multi-label task."""
-        if self.problem != "multi-label" or self.thresholds:
+        if not self.tunable:
             return self
         chosen = choose_thresholds(y_true, self.scores(outputs))
         return dataclasses.replace(self, thresholds=tuple(float(t) for t in chosen))

@@ -12,6 +12,7 @@ import numpy as np
 from kerasft._core import stack
 from kerasft.backbones import template_of
 from kerasft.data import encoder
+from kerasft.data.fields import KINDS
 from kerasft.pipeline import Pipeline
 from kerasft.tasks import registry
 from kerasft.testing import _rig, tiny
@@ -21,7 +22,6 @@ stack.ensure()
 import keras  # noqa: E402  (after the backend is chosen)
 import tensorflow as tf  # noqa: E402
 
-KINDS = ("text", "label", "labels", "number")
 _FEATURES = ("token_ids", "segment_ids", "padding_mask")
 
 
@@ -41,7 +41,7 @@ class Case:
     def texts(self, rows: int = 7) -> dict[str, list]:
         """Rows with the text fields only."""
         fields = self.fields(rows)
-        return {name: fields[name] for name in self.task.texts}
+        return {name: fields[name] for name in self.task.inputs}
 
     def features(self) -> dict[str, Any]:
         """The texts as inputs of the model."""
@@ -89,11 +89,14 @@ def _config(case: Case) -> None:
 def _fields(case: Case) -> None:
     fields = case.task.fields()
     equal(set(fields.values()) <= set(KINDS), True, f"kinds of fields are of {KINDS}")
-    texts = [name for name, kind in fields.items() if kind == "text"]
-    equal(list(case.task.texts), texts, "`texts` names the text fields")
-    equal(case.task.target in fields, True, "`target` is a field")
-    values = case.task.targets(case.fields())
-    equal((len(values), values.dtype.kind in "if"), (7, True), "one target a row, of numbers")
+    equal(set(case.task.inputs) | set(case.task.reads) <= set(fields), True, "inputs are fields")
+    rows = case.fields()
+    features = encoder(case.task, case.pipe.tokenizer, case.task.reads)(rows)
+    values = case.task.targets(rows, features)
+    count = len(features["token_ids"]) // case.task.sides
+    equal((len(values), values.dtype.kind in "if"), (count, True), "one target each, of numbers")
+    equal(len(case.task.truth(rows)), 7, "one truth a row")
+    equal(case.task.with_labels({}).name, case.task.name, "the task that has seen labels")
 
 
 def _encode(case: Case) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 
 from kerasft._core import stack
 from kerasft.backbones import template_of
-from kerasft.data import Plan, duplicates, encode_rows, encoder, summarise
+from kerasft.data import Feed, Plan, duplicates, encode_rows, encoder, summarise
 from kerasft.training.prepare import Prepared, build_model, prepare_data
 from kerasft.training.recipe import Recipe
 from kerasft.training.strategy import strategy_for
@@ -53,8 +53,9 @@ def doctor(recipe: Recipe) -> Diagnosis:
     strategy_for(recipe.strategy)
     prepared = prepare_data(recipe, empty="keep")
     model, tokenizer = build_model(prepared, "float32")
-    found = _rows(prepared) | _tokens(prepared, tokenizer) | _model(model)
-    found |= _cost(prepared, model, found)
+    tokens, feed = _tokens(prepared, tokenizer)
+    found = _rows(prepared) | tokens | _model(model)
+    found |= _cost(prepared, model, found, feed)
     found["warnings"] = _warnings(found, recipe)
     return Diagnosis(found, _text(found))
 
@@ -77,26 +78,25 @@ def _rows(prepared: Prepared) -> dict[str, Any]:
     }
 
 
-def _tokens(prepared: Prepared, tokenizer: Any) -> dict[str, Any]:
-    """Lengths in tokens of a sample of the training rows, and what batches make of them."""
-    long = dataclasses.replace(prepared.task, max_length=100_000)
-    limit = prepared.task.max_length
-    chunks = next(prepared.sources["train"].chunks(_SAMPLE))
-    pad = template_of(tokenizer).pad
-    lengths = encode_rows([chunks], encoder(long, tokenizer), pad=pad).lengths
-    kept = np.minimum(lengths, limit)
-    plan = Plan(kept, prepared.recipe.training.batch_size, prepared.recipe.seed)
-    return {
-        "tokens": {
-            "sample": len(lengths),
-            "median": float(np.median(lengths)),
-            "longest": int(lengths.max()),
-            "max_length": limit,
-            "cut_share": float((lengths > limit).mean()),
-            "padding_share": plan.padding(),
-            "mean_kept": float(kept.mean()),
-        }
+def _tokens(prepared: Prepared, tokenizer: Any) -> tuple[dict[str, Any], Feed]:
+    """Lengths in tokens of a sample of the training rows, and the batches that they make."""
+    task, settings = prepared.task, prepared.recipe.training
+    rows, pad = next(prepared.sources["train"].chunks(_SAMPLE)), template_of(tokenizer).pad
+    long = dataclasses.replace(task, max_length=100_000)
+    lengths = encode_rows([rows], encoder(long, tokenizer, task.reads), pad=pad).lengths
+    kept = encode_rows([rows], encoder(task, tokenizer, task.reads), task, pad=pad)
+    plan = Plan(kept.lengths, settings.batch_size, prepared.recipe.seed)
+    limit = task.max_length
+    tokens = {
+        "sample": len(lengths),
+        "median": float(np.median(lengths)),
+        "longest": int(lengths.max()),
+        "max_length": limit,
+        "cut_share": float((lengths > limit).mean()),
+        "padding_share": plan.padding(),
+        "mean_kept": float(np.minimum(lengths, limit).mean()),
     }
+    return {"tokens": tokens}, Feed(kept, plan, ("padding_mask", *kept.ids))
 
 
 def _model(model: Any) -> dict[str, Any]:
@@ -109,12 +109,13 @@ def _model(model: Any) -> dict[str, Any]:
     }
 
 
-def _cost(prepared: Prepared, model: Any, found: dict[str, Any]) -> dict[str, Any]:
-    """Steps, memory and time; the time of a step is measured on random ids."""
-    settings = prepared.recipe.training
-    steps = -(-found["rows"]["train"] // settings.batch_size)
-    width = max(int(found["tokens"]["mean_kept"] / (1 - found["tokens"]["padding_share"])), 2)
-    seconds = _step_seconds(prepared, model, settings.batch_size, width)
+def _cost(prepared: Prepared, model: Any, found: dict[str, Any], feed: Feed) -> dict[str, Any]:
+    """Steps, memory and time; the time of a step is measured on rows of the data."""
+    settings, sample = prepared.recipe.training, found["tokens"]["sample"]
+    # A long row may have become several examples, in the sample as in the rest.
+    examples = found["rows"]["train"] * len(feed.rows) / min(sample, found["rows"]["train"])
+    steps = -(-round(examples) // settings.batch_size)
+    seconds = _step_seconds(prepared, model, feed)
     # Weights, gradients, and Adam's two moments; then the activations of one batch.
     state = found["parameters"] + 3 * found["trainable_parameters"]
     hidden = model.get_layer("backbone").backbone.hidden_dim
@@ -127,24 +128,22 @@ def _cost(prepared: Prepared, model: Any, found: dict[str, Any]) -> dict[str, An
     }
 
 
-def _step_seconds(prepared: Prepared, model: Any, rows: int, width: int) -> float:
+def _step_seconds(prepared: Prepared, model: Any, feed: Feed) -> float:
+    """The median time of a step on the batch of middling width."""
     from kerasft.optimizers import adamw
     from kerasft.training.fitted import compiled
 
-    names = [i.name for i in model.inputs]
-    ids = np.random.default_rng(0).integers(0, 5, (rows, width)).astype(np.int32)
-    x = {n: np.ones_like(ids) if n == "padding_mask" else ids * (n == "token_ids") for n in names}
-    task = prepared.task
-    kinds = {"single-label": (rows,), "multi-label": (rows, task.outputs), "regression": (rows, 1)}
-    y = np.zeros(kinds[task.problem], np.int32 if task.problem == "single-label" else np.float32)
-    fitted = compiled(model, task, adamw(1e-9, model))
-    fitted.train_on_batch(x, y)
+    names = tuple(i.name.split(":")[0] for i in model.inputs)
+    feed = dataclasses.replace(feed, inputs=names)
+    batches = sorted(feed.batches(), key=lambda batch: batch[0]["token_ids"].size)
+    batch = batches[len(batches) // 2]
+    fitted = compiled(model, prepared.task, adamw(1e-9, model))
     times = []
-    for _ in range(3):
+    for _ in range(4):
         started = time.perf_counter()
-        fitted.train_on_batch(x, y)
+        fitted.train_on_batch(*batch)
         times.append(time.perf_counter() - started)
-    return float(np.median(times))
+    return float(np.median(times[1:]))  # the first one traces
 
 
 def _warnings(found: dict[str, Any], recipe: Recipe) -> list[str]:

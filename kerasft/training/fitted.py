@@ -16,7 +16,9 @@ class Fitted(keras.Model):
         loss = sum_rows (l_task + sum_i weight_i l_i) / rows in the global batch
 
     The sum is divided by the rows of all replicas together, so a short last batch and a batch
-    that splits unevenly count every row once. It shares the weights of the model it wraps.
+    that splits unevenly count every row once. Where every token is learned, a row's loss is the
+    mean over its tokens and its sample weight their number, so every token counts once. It shares
+    the weights of the model it wraps.
 
     Args:
         model: the functional `keras.Model` of `task.build`.
@@ -35,8 +37,16 @@ class Fitted(keras.Model):
         return [v for metric in (self.metrics[0], *self.shown) for v in metric.variables]
 
     def call(self, inputs, training=None):
-        """Run the wrapped model."""
-        return self.model(inputs, training=training)
+        """Run the wrapped model; an example of several sequences [batch, sides, length] as so many.
+
+        Then the outputs are [batch, sides, ...].
+        """
+        first = next(iter(inputs.values()))
+        if first.shape.rank == len(self.model.inputs[0].shape):
+            return self.model(inputs, training=training)
+        flat = {n: tf.reshape(v, (-1, tf.shape(v)[2])) for n, v in inputs.items()}
+        out = self.model(flat, training=training)
+        return tf.reshape(out, (-1, first.shape[1], *out.shape[1:]))
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """The mean over the rows of the global batch."""

@@ -82,16 +82,17 @@ def monitor_of(prepared: Prepared) -> str:
 
 
 def _with_labels(task: Any, sources: dict[str, Any], split: Split) -> Any:
-    if task.problem == "regression":
+    if not task.labelled:
         return task
     counts = dict(split.counts["train"])
     if not task.labels:
         known = order_labels(label for part in split.counts.values() for label in part)
         counts = {label: counts.get(label, 0) for label in known}
     learned = [label for label in counts if counts[label]]
-    if len(learned) < 2 and (task.problem == "single-label" or not task.labels):
+    if len(learned) < task.least_labels:
+        least = {1: "one label", 2: "two labels"}[task.least_labels]
         raise InputError(
-            f"{sources['train'].name} must have at least two labels. Received: "
+            f"{sources['train'].name} must have at least {least}. Received: "
             f"{', '.join(map(repr, learned)) or 'none'}. Check that the label column is the "
             "right one (data.columns)."
         )

@@ -13,7 +13,7 @@ from kerasft._core import files, stack, weights
 from kerasft._core.errors import KerasftError
 from kerasft._core.seeds import set_seed
 from kerasft.backbones import template_of
-from kerasft.data import Feed, Plan, encode_rows
+from kerasft.data import Feed, Plan, encode_rows, encoder
 from kerasft.optimizers import WarmupDecay, adamw
 from kerasft.pipeline import Pipeline
 from kerasft.training.callbacks.checkpoints import Store
@@ -106,8 +106,10 @@ class Run:
 
     def _feed(self, part: str) -> Feed:
         pipe, source = self.pipe, self.prepared.sources[part]
-        pad = template_of(pipe.tokenizer).pad
-        rows = encode_rows(source.chunks(), pipe.encode, self.task.targets, pad=pad)
+        task, pad = self.task, template_of(pipe.tokenizer).pad
+        same = task.reads == task.inputs
+        encode = pipe.encode if same else encoder(task, pipe.tokenizer, task.reads)
+        rows = encode_rows(source.chunks(), encode, task, keep=pipe.inputs, pad=pad)
         training = part == "train"
         plan = Plan(rows.lengths, self.settings.batch_size, self.recipe.seed, shuffle=training)
         return Feed(rows, plan, pipe.inputs, pipe.fixed_length)
@@ -221,9 +223,9 @@ class Run:
         return self.pipe
 
     def _tune(self, rows: Any) -> None:
-        if self.task.kind != "multilabel" or self.task.thresholds:
+        if not self.task.tunable:
             return
-        chunks = [(self.task.targets(c), self.pipe.logits(c)) for c in rows.chunks()]
+        chunks = [(self.task.truth(c), self.pipe.logits(c)) for c in rows.chunks()]
         y_true, logits = (np.concatenate(parts) for parts in zip(*chunks, strict=True))
         self.pipe.task = self.task = self.task.tuned(y_true, logits)
 

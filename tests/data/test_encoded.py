@@ -1,6 +1,7 @@
 """Rows of ids: flat in memory or on disk, padded to a batch and back."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -21,7 +22,12 @@ def encode(rows):
     return {"token_ids": ids, "segment_ids": ids * mask % 2, "padding_mask": mask}
 
 
-def targets(rows):
+def task(targets, tokenwise=False, sides=1):
+    """What `encode_rows` asks of a task."""
+    return SimpleNamespace(targets=targets, tokenwise=tokenwise, sides=sides)
+
+
+def lengths(rows, features):
     return np.array([len(text) for text in rows["text"]], np.int32)
 
 
@@ -30,7 +36,7 @@ TEXTS = [text for chunk in CHUNKS for text in chunk["text"]]
 
 
 def made(limit=10**6):
-    return encode_rows(iter(CHUNKS), encode, targets, pad=PAD, limit=limit)
+    return encode_rows(iter(CHUNKS), encode, task(lengths), pad=PAD, limit=limit)
 
 
 def test_rows_are_kept_without_padding():
@@ -73,7 +79,7 @@ def test_the_folder_on_disk_goes_with_the_rows():
 
 
 def test_no_rows():
-    rows = encode_rows(iter([]), encode, targets)
+    rows = encode_rows(iter([]), encode, task(lengths))
     assert len(rows) == 0
     assert rows.lengths.tolist() == []
 
@@ -84,8 +90,41 @@ def test_without_targets():
 
 
 def test_targets_of_several_numbers():
-    rows = encode_rows(iter(CHUNKS), encode, lambda chunk: np.ones((len(chunk["text"]), 3)))
+    several = task(lambda chunk, features: np.ones((len(chunk["text"]), 3)))
+    rows = encode_rows(iter(CHUNKS), encode, several)
     assert rows.targets.shape == (6, 3)
+
+
+def odd_letters(rows, features):
+    """Every second letter of the alphabet is learned, as itself."""
+    ids = features["token_ids"]
+    return np.where((ids % 2 == 1) & (features["padding_mask"] == 1), ids, -1)
+
+
+@pytest.mark.parametrize("limit", [10**6, 0])
+def test_a_target_for_every_token(limit):
+    rows = encode_rows(iter(CHUNKS), encode, task(odd_letters, tokenwise=True), limit=limit)
+    assert rows.weights.tolist() == [2, 1, 0, 2, 1, 0], "the learned tokens of each row"
+    assert rows.learned(np.array([3, 0])).tolist() == [[-1, 5, -1, -1, 15], [1, -1, 3, -1, -1]]
+    assert rows.learned(np.array([0]), length=4).tolist() == [[1, -1, 3, -1]]
+    assert set(rows.ids) == {"token_ids", "segment_ids"}
+
+
+def test_several_sequences_an_example():
+    chunks = [{"text": ["abc", "a", "b", "hello"]}]
+    two = task(lambda chunk, features: np.array([7, 8]), sides=2)
+    rows = encode_rows(iter(chunks), encode, two, pad=PAD)
+    assert (len(rows), rows.lengths.tolist()) == (2, [3, 5])
+    got = rows.batch(np.array([1, 0]))
+    assert got["token_ids"].shape == (2, 2, 5)
+    assert got["token_ids"][1].tolist() == [[1, 2, 3, 9, 9], [1, 9, 9, 9, 9]]
+    assert got["padding_mask"].sum(2).tolist() == [[1, 5], [3, 1]]
+    assert rows.learned(np.array([1, 0])).tolist() == [8, 7]
+
+
+def test_features_that_the_model_does_not_read_are_left_out():
+    rows = encode_rows(iter(CHUNKS), encode, task(lengths), keep=("token_ids",))
+    assert set(rows.ids) == {"token_ids"}
 
 
 def test_rows_are_a_plain_value():

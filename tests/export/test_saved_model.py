@@ -29,7 +29,7 @@ MORE += ["fixed length, a pair"]
 
 def rows_of(pipe):
     """Lists of odd texts for each text field of the task."""
-    return {name: TEXTS[i:] + TEXTS[:i] for i, name in enumerate(pipe.task.texts)}
+    return {name: TEXTS[i:] + TEXTS[:i] for i, name in enumerate(pipe.task.inputs)}
 
 
 def served(folder, fields):

@@ -100,7 +100,7 @@ def same(pipe, fields, got):
 def test_tensorflow_alone_answers_the_same(kind, exported, names):
     asked = []
     for name in names:
-        fields = {f: TEXTS[i:] + TEXTS[:i] for i, f in enumerate(kind(name).task.texts)}
+        fields = {f: TEXTS[i:] + TEXTS[:i] for i, f in enumerate(kind(name).task.inputs)}
         asked.append((exported(name), fields))
     answers = without_keras(asked)
     for name, (_, fields), got in zip(names, asked, answers, strict=True):

@@ -15,14 +15,19 @@ from kerasft.backbones import (
     sites,
     template_of,
 )
-from kerasft.data import check_labels, encode_rows, encoder, open_source
+from kerasft.data import check_labels, encoder, open_source
 from kerasft.evaluation import Collector, Report
 from kerasft.methods import Adapted, adapt
 from kerasft.methods import registry as methods
+from kerasft.pipeline.forward import Forward
 from kerasft.tasks import registry as tasks
 
 FORMAT = 1
 _CHUNK = 1024
+# What stands for a field of a kind in an item of `predict`.
+_TYPES = {"text": str, "whole": int, "texts": (list, tuple)}
+# What fills a list of answers that is shorter than another in its batch, by kind of array.
+_PADS = {"O": b"", "S": b"", "i": -1, "f": 0.0}
 _BROKEN = (
     ArithmeticError,
     AttributeError,
@@ -56,7 +61,7 @@ class Pipeline:
         self.info = dict(info or {})
         self.batch_size = 32
         self.report: Report | None = None
-        self._encode = self._compiled = None
+        self._encode = self._forward = None
 
     # --- parts ----------------------------------------------------------------------------------
 
@@ -89,36 +94,25 @@ class Pipeline:
     # --- answers --------------------------------------------------------------------------------
 
     def logits(self, fields: dict[str, list]) -> np.ndarray:
-        """The model's raw outputs for lists of texts, float32 [rows, outputs], in order.
+        """The model's raw outputs for lists of values, float32 [sequences, ...], in order.
 
-        Rows are computed in batches of like length, so that little of the work is padding.
+        Outputs of a token each come as [sequences, longest, ...], 0 on padding.
         """
-        encoded = encode_rows([fields], self.encode, pad=template_of(self.tokenizer).pad)
-        order = np.argsort(-encoded.lengths, kind="stable")
-        out: np.ndarray | None = None
-        for start in range(0, len(order), self.batch_size):
-            rows = order[start : start + self.batch_size]
-            features = encoded.batch(rows, self.fixed_length)
-            batch = np.asarray(self._forward({n: features[n] for n in self.inputs}))
-            out = np.zeros((len(order), *batch.shape[1:]), np.float32) if out is None else out
-            out[rows] = batch
-        return np.zeros((0, self.task.outputs), np.float32) if out is None else out
+        return self.outputs(self.encode(fields))
 
-    def _forward(self, features: dict[str, np.ndarray]) -> Any:
-        import tensorflow as tf
-
-        if self._compiled is None:
-            signature = {n: tf.TensorSpec((None, None), tf.int32) for n in self.inputs}
-            self._compiled = tf.function(
-                lambda x: self.model(x, training=False), input_signature=[signature]
-            )
-        return self._compiled(features)
+    def outputs(self, features: dict[str, np.ndarray]) -> np.ndarray:
+        """The model's raw outputs for encoded sequences, as `encode` gives them."""
+        if self._forward is None:
+            pad = template_of(self.tokenizer).pad
+            self._forward = Forward(self.model, self.fixed_length, pad)
+        return self._forward(features, self.batch_size)
 
     def predict(self, texts: Iterable[Any]) -> list[dict[str, Any]]:
         """Answer texts.
 
         Args:
-            texts: strings; for pairs, (text, text_pair) tuples or mappings with both.
+            texts: strings; where the task reads more than one field (pairs of texts, a question
+                and its context), tuples in the order of `task.inputs` or mappings.
 
         Returns:
             One mapping a text, with the names of the exported model's outputs.
@@ -134,26 +128,29 @@ class Pipeline:
         answers: list[dict[str, Any]] = []
         for start in range(0, len(rows), _CHUNK):
             part = rows[start : start + _CHUNK]
-            answers += self._answers({n: [r[n] for r in part] for n in self.task.texts})
+            answers += self._answers({n: [r[n] for r in part] for n in self.task.inputs})
         return answers
 
     def predict_rows(self, data: Any, columns: dict[str, str] | None = None) -> Iterator[dict]:
         """Answer the rows of a file or other source, one mapping a row, in order."""
-        fields = dict.fromkeys(self.task.texts, "text")
+        kinds = self.task.fields()
+        fields = {name: kinds[name] for name in self.task.inputs}
         for chunk in open_source(data, fields, self._columns(columns)).chunks(_CHUNK):
             yield from self._answers(chunk)
 
     def _answers(self, fields: dict[str, list]) -> list[dict[str, Any]]:
-        decoded = self.task.decode(self.logits(fields))
+        features = self.encode(fields)
+        decoded = self.task.decode(self.outputs(features), features)
         arrays = {name: np.asarray(value) for name, value in decoded.items()}
+        rows = range(len(fields[self.task.inputs[0]]))
         return [
-            {name: _plain(value[row]) for name, value in arrays.items()}
-            for row in range(len(fields[self.task.texts[0]]))
+            {name: _plain(value) for name, value in _trimmed(arrays, row, self.task.padded).items()}
+            for row in rows
         ]
 
-    def _rows(self, texts: Iterable[Any]) -> list[dict[str, str]]:
-        names = self.task.texts
-        form = "a string" if len(names) == 1 else "(text, text_pair)"
+    def _rows(self, texts: Iterable[Any]) -> list[dict[str, Any]]:
+        names, kinds = self.task.inputs, self.task.fields()
+        form = "a string" if len(names) == 1 else f"({', '.join(names)})"
         if isinstance(texts, (str, bytes, dict)):
             raise InputError(f"`predict` takes a list, each item {form}. Received: {texts!r}.")
         rows = []
@@ -163,9 +160,9 @@ class Pipeline:
             elif len(names) == 1:
                 row = {names[0]: item}
             else:
-                pair = item if isinstance(item, (tuple, list)) and len(item) == 2 else (None, None)
-                row = dict(zip(names, pair, strict=True))
-            if not all(isinstance(value, str) for value in row.values()):
+                same = isinstance(item, (tuple, list)) and len(item) == len(names)
+                row = dict(zip(names, item if same else [None] * len(names), strict=True))
+            if not all(isinstance(value, _TYPES[kinds[name]]) for name, value in row.items()):
                 raise InputError(f"Each item of `predict` is {form}. Received: {item!r}.")
             rows.append(row)
         return rows
@@ -195,17 +192,19 @@ class Pipeline:
         """
         source = self.source(data, columns)
         task = self.task
-        collector = Collector(task.name, task.kind, task.labels, task.thresholds or None)
+        collector = Collector(task.name, task.kind, task.labels, **task.scoring())
         for fields in source.chunks(_CHUNK):
-            shown = {name: fields[name] for name in task.texts}
-            collector.add(shown, task.targets(fields), task.scores(self.logits(fields)))
+            shown = {name: fields[name] for name in task.inputs}
+            features = self.encode(fields)
+            scores = task.scores(self.outputs(features), features)
+            collector.add(shown, task.truth(fields), scores)
         return collector.report(split=split or source.name, **facts)
 
     def source(self, data: Any, columns: dict[str, str] | None = None) -> Any:
         """Open labelled rows for this task, and check that every label is known."""
         separator = self.info.get("separator")
         source = open_source(data, self.task.fields(), self._columns(columns), separator)
-        if self.task.labels:
+        if self.task.labelled:
             check_labels(source, self.task.labels)
         return source
 
@@ -423,9 +422,17 @@ def _check_size(config: dict[str, Any], arrays: dict[str, np.ndarray], path: str
             )
 
 
+def _trimmed(arrays: dict[str, np.ndarray], row: int, padded: tuple[str, ...]) -> dict[str, Any]:
+    """One row's answers without the padding that lists of unlike length have in a batch."""
+    answer = {name: value[row] for name, value in arrays.items()}
+    real = [answer[name] != _PADS[answer[name].dtype.kind] for name in padded]
+    count = int(np.any(real, axis=0).nonzero()[0].max(initial=-1)) + 1 if real else 0
+    return answer | {name: answer[name][:count] for name in padded}
+
+
 def _plain(value: Any) -> Any:
     if isinstance(value, np.ndarray):
-        return [v for v in map(_plain, value.tolist()) if v != ""]
+        return [_plain(v) for v in value.tolist()]
     if isinstance(value, bytes):
         return value.decode("utf-8")
     return value.item() if isinstance(value, np.generic) else value

@@ -1,0 +1,60 @@
+"""A model over many encoded sequences, in batches of like length."""
+
+from typing import Any
+
+import numpy as np
+
+
+class Forward:
+    """Runs a model on padded features of any number of rows.
+
+    Sequences of like length share a batch, so that little of the work is padding; the outputs come
+    back in the order of the rows.
+
+    Args:
+        model: a functional `keras.Model` of inputs int32 [batch, length].
+        length: the width of every batch where padding moves answers (FNet), else None.
+        pad: the id that fills `token_ids` up to that width.
+    """
+
+    def __init__(self, model: Any, length: int | None, pad: int):
+        import tensorflow as tf
+
+        self.model, self.length = model, length
+        self.names = tuple(i.name.split(":")[0] for i in model.inputs)
+        self.fill = {"token_ids": pad}
+        # An output with an axis of tokens: [batch, length, ...].
+        self.tokenwise = len(model.output_shape) > 2
+        signature = {n: tf.TensorSpec((None, None), tf.int32) for n in self.names}
+        self.run = tf.function(lambda x: model(x, training=False), input_signature=[signature])
+
+    def __call__(self, features: dict[str, np.ndarray], batch_size: int) -> np.ndarray:
+        """The model's raw outputs, float32 [rows, ...] in order; 0 on padding.
+
+        Args:
+            features: name -> int32 [rows, length], `padding_mask` among them; others are ignored.
+            batch_size: rows that are computed together.
+        """
+        sizes = np.asarray(features["padding_mask"]).sum(axis=1)
+        order = np.argsort(-sizes, kind="stable")
+        width = int(self.length or sizes.max(initial=1))
+        out = np.zeros((len(order), *self._shape(width)), np.float32)
+        for start in range(0, len(order), batch_size):
+            rows = order[start : start + batch_size]
+            longest = int(self.length or max(sizes[rows].max(), 1))
+            batch = {n: self._cut(n, features[n][rows], longest) for n in self.names}
+            given = np.asarray(self.run(batch))
+            if self.tokenwise:
+                out[rows, :longest] = given * np.asarray(batch["padding_mask"])[:, :, None]
+            else:
+                out[rows] = given
+        return out
+
+    def _shape(self, width: int) -> tuple[int, ...]:
+        shape = self.model.output_shape[1:]
+        return (width, *shape[1:]) if self.tokenwise else shape
+
+    def _cut(self, name: str, values: np.ndarray, width: int) -> np.ndarray:
+        missing = max(width - values.shape[1], 0)
+        fill = self.fill.get(name, 0)
+        return np.pad(values[:, :width], [(0, 0), (0, missing)], constant_values=fill)
