@@ -40,14 +40,13 @@ def entity_scores(y_true: Any, y_pred: Any, labels: Sequence[str] | None = None)
     Reference:
         Nakayama, seqeval, 2018, https://github.com/chakki-works/seqeval
     """
-    y_true, y_pred = entity_rows("y_true", y_true), entity_rows("y_pred", y_pred)
+    y_true, y_pred = entity_rows("y_true", y_true, labels), entity_rows("y_pred", y_pred, labels)
     _same_length(y_true, y_pred)
     right, predicted, expected = Counter(), Counter(), Counter()
     for true, pred in zip(y_true, y_pred, strict=True):
         for counter, spans in ((right, true & pred), (predicted, pred), (expected, true)):
             counter.update(label for label, _, _ in spans)
     found = set(predicted) | set(expected)
-    _known(found, labels)
     counts = {label: (right[label], predicted[label], expected[label]) for label in found}
     scores = {label: _scores(*counts[label]) for label in sorted(found)}
     overall = _scores(*map(sum, zip(*counts.values(), strict=True)) if counts else (0, 0, 0))
@@ -95,20 +94,32 @@ def token_accuracy(y_true: Any, y_pred: Any) -> float | None:
     return right / tokens if tokens else None
 
 
-def entity_rows(name: str, rows: Iterable) -> list[frozenset[tuple[str, int, int]]]:
+def entity_rows(
+    name: str, rows: Iterable, labels: Sequence[str] | None = None
+) -> list[frozenset[tuple[str, int, int]]]:
     """Check the entities of some rows.
 
     Args:
         name: The argument's name, for the message.
         rows: One collection of (label, start, end) a row.
+        labels: The labels that there are; any if None.
 
     Returns:
         The same as sets.
 
     Raises:
-        InputError: If an entity is not a label and two whole numbers, 0 <= start < end.
+        InputError: If an entity is not a label and two whole numbers, 0 <= start < end, or its
+            label is not among `labels`.
     """
-    return [frozenset(_entity(name, i, span) for span in row) for i, row in enumerate(rows)]
+    found = [frozenset(_entity(name, i, span) for span in row) for i, row in enumerate(rows)]
+    for row, spans in enumerate(found):
+        unknown = sorted({label for label, _, _ in spans} - set(labels)) if labels else []
+        if unknown:
+            raise InputError(
+                f"`{name}` must hold entities with the labels {', '.join(labels)}. "
+                f"Received: {unknown[0]!r} at index {row}."
+            )
+    return found
 
 
 def _entity(name: str, row: int, span: Any) -> tuple[str, int, int]:
@@ -138,15 +149,6 @@ def _scores(right: int, predicted: int, expected: int) -> dict[str, float | None
 
 def _mean(scores: dict[str, dict], name: str) -> float | None:
     return sum(s[name] for s in scores.values()) / len(scores) if scores else None
-
-
-def _known(found: set[str], labels: Sequence[str] | None) -> None:
-    unknown = sorted(found - set(found if labels is None else labels))
-    if unknown:
-        raise InputError(
-            f"Every entity must have one of the labels {', '.join(labels)}. "
-            f"Received: {unknown[0]!r}."
-        )
 
 
 def _same_length(y_true: Sequence, y_pred: Sequence) -> None:

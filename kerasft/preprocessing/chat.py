@@ -131,9 +131,11 @@ def segments(
     Tokenise each segment for itself and join the ids: a message that spells a marker out stays
     text. What is learned begins a segment, so that its first token is the one that generation
     has to find; a tokenizer that reads the whole chat at once may join an answer's leading line
-    break with the one before it. What follows what is as the originals' templates allow: `llama2` and `gemma` ask user
-    and assistant to take turns, and the system to come first; the others take any order after
-    the first message (two users in a row are two turns).
+    break with the one before it.
+
+    What follows what is as the originals' templates allow: `llama2` and `gemma` ask user and
+    assistant to take turns, and the system to come first; the others take any order after the
+    first message (two users in a row are two turns).
 
     Args:
         messages: Each with `role` ("system", "user" or "assistant") and `content`, in order.

@@ -88,7 +88,7 @@ def test_labels_give_the_order_and_the_absent_ones_do_not_count():
         ([[("A", 0.5, 2)]], [[]], None, "`y_true`"),
         ([[("A", -1, 2)]], [[]], None, "`y_true`"),
         ([[(3, 0, 2)]], [[]], None, "`y_true`"),
-        ([[("A", 0, 2)]], [[]], ["B", "C"], "labels B, C. Received: 'A'"),
+        ([[("A", 0, 2)]], [[]], ["B", "C"], "labels B, C. Received: 'A' at index 0"),
     ],
 )
 def test_wrong_input(true, pred, labels, message):

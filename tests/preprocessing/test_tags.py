@@ -55,7 +55,7 @@ def test_plain_tags_join_neighbours_of_one_label():
 def test_other_letters_of_the_same_scheme(tags):
     assert spans_of(tags.split(), "IOBES", "refuse") == ([("A", 0, 2), ("A", 3, 4)], 0)
     assert scheme_of([tags.split()]) == "IOBES"
-    assert spans_of("B-A M-A E-A".split(), "IOBES", "refuse") == ([("A", 0, 3)], 0)
+    assert spans_of(["B-A", "M-A", "E-A"], "IOBES", "refuse") == ([("A", 0, 3)], 0)
 
 
 @pytest.mark.parametrize("scheme", ["BIO", "IOBES"])
