@@ -47,9 +47,8 @@ def ranking_scores(relevance: Any, scores: Any, k: Sequence[int] = (1, 10)) -> d
     """
     k = [whole("k", depth, 1) for depth in k]
     relevance, scores = query_rows(relevance, scores)
-    rows = [
-        _one(ranked(*query), k) for query in zip(relevance, scores, strict=True) if any(query[0])
-    ]
+    queries = zip(relevance, scores, strict=True)
+    rows = [_one(ranked(rel, given), k) for rel, given in queries if rel.any()]
     found = {name: np.mean([row[name] for row in rows]) if rows else None for name in _names(k)}
     counts = {"queries": len(rows), "queries_without_relevant": len(scores) - len(rows)}
     return plain(found | counts)

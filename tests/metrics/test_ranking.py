@@ -65,6 +65,7 @@ def test_queries_of_any_length_and_without_a_relevant_candidate():
     found = ranking_scores([[1], [0, 0], [0, 1]], [[0.1], [1, 2], [0.3, 0.2]])
     assert found["mrr"] == pytest.approx((1 + 1 / 2) / 2)
     assert (found["queries"], found["queries_without_relevant"]) == (2, 1)
+    assert found["precision_at_10"] == pytest.approx(1 / 10)  # also where there are fewer than 10
     nobody = ranking_scores([[0, 0]], [[1, 2]])
     assert nobody["mrr"] is None and nobody["ndcg_at_10"] is None
 

@@ -20,7 +20,9 @@ def one(gold, answer, **options):
         (["Denver Broncos"], "Broncos", 0, 100 * 2 / 3),  # p 1, r 1/2
         (["Denver Broncos"], "Carolina", 0, 0),
         (["a cat and a dog"], "cat, dog", 0, 80),  # p 1, r 2/3: the articles are gone
-        (["cat cat dog"], "cat", 0, 50),  # a word counts as often as it stands
+        (["cat cat dog"], "cat", 0, 50),  # a word counts as often as it stands in both
+        (["cat cat dog"], "cat cat", 0, 80),
+        (["the-cat"], "cat", 0, 0),  # punctuation goes before the articles: thecat
         (["June 5", "5 June 1999", "1999"], "1999", 100, 100),  # the best gold
         (["June 5", "5 June 1999"], "June", 0, 100 * 2 / 3),
         (["U.S."], "US", 100, 100),
