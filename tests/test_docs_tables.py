@@ -11,7 +11,7 @@ from test_docs import parse
 
 from kerasft import metrics, training
 from kerasft.backbones import FAMILIES
-from kerasft.evaluation import Report
+from kerasft.evaluation import Collector, Report, _kinds
 from kerasft.methods import adapt
 from kerasft.methods import registry as methods
 from kerasft.tasks import registry as tasks
@@ -94,15 +94,42 @@ def scored():
         "single-label": metrics.multiclass([0, 1], [[0.9, 0.1], [0.2, 0.8]], two),
         "multi-label": metrics.multilabel([[1, 0], [0, 1]], [[0.9, 0.1], [0.2, 0.8]], two),
         "regression": metrics.scores([1.0, 2.0, 4.0], [1.5, 2.0, 3.0]),
-    }
+    } | {kind: collected(kind, *rows) for kind, rows in KINDS.items()}
+
+
+# Right answers and outputs of one row or two, enough for every score that a kind has.
+KINDS = {
+    "entities": ([[("A", 0, 1)]], [[("A", 0, 1)]]),
+    "answers": ([["x"], []], [("x", 0.9), ("", 0.1)]),
+    "generation": (["x y"], ["x y"]),
+    "perplexity": ([4], [2.0]),
+    "ranking": ([[0, 1]], [[0.5, 0.7]]),
+    "similarity": ([0.0, 1.0], [0.1, 0.5]),
+}
+
+
+def collected(kind, y_true, outputs):
+    collector = Collector("t", kind)
+    collector.add({}, y_true, outputs)
+    return collector.report().after
 
 
 def test_every_score_is_told():
     table = rows(section("docs/metrics.md", "metrics.json"))
-    told = {row[0].strip("`"): re.findall(r"`(\w+)`", row[1]) for row in table[:3]}
+    told = {row[0].strip("`"): re.findall(r"`(\w+)`", row[1]) for row in table}
+    means = {key for row in table for key in re.findall(r"`(\w+)`", row[0])}
+    means |= {f"{a}_{b}" for a in ("macro", "micro", "weighted") for b in ("precision", "recall")}
+    assert set(_kinds.KINDS) - {"multiclass", "multilabel"} <= set(scored())
     for problem, found in scored().items():
         numbers = [k for k, v in found.items() if not isinstance(v, (dict, list))]
         assert sorted(told[problem]) == sorted(numbers)
+        for name in numbers:
+            assert name in means or re.sub(r"_at_\d+$", "_at_10", name) in means, name
+
+
+def forms(name):
+    """How the docstring may say a key: whole, with K for its depth, or its ending alone."""
+    return name, re.sub(r"_at_\d+$", "_at_K", name), f"`{name.rpartition('_')[2]}`"
 
 
 def test_every_key_of_metrics_json_is_told():
@@ -110,6 +137,10 @@ def test_every_key_of_metrics_json_is_told():
     report = Report("text-classification", "multiclass", scored()["single-label"])
     told = set(re.findall(r"`(\w+)`", text))
     assert set(report.to_json()) <= told
+    said = Report.to_json.__doc__
+    for kind in KINDS:
+        for name in Report("t", kind, scored()[kind]).to_json()["after"]:
+            assert any(form in said for form in forms(name)), name
     assert set(report.to_json()) - set(report.to_json()["after"]) <= set(keys(text))
 
 

@@ -6,6 +6,7 @@ import sys
 import pytest
 
 HEAVY = {"tensorflow", "keras", "keras_hub", "sklearn", "matplotlib", "pyarrow", "pandas", "scipy"}
+HEAVY |= {"sacrebleu", "rouge_score", "nltk"}
 SEEN = f"; import sys; print(sorted({HEAVY} & set(sys.modules)))"
 
 

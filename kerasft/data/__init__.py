@@ -4,6 +4,7 @@ from kerasft.data.batches import Feed, Plan, batches, encoder, input_specs
 from kerasft.data.bundled import embedded
 from kerasft.data.encoded import Encoded, encode_rows
 from kerasft.data.labels import check_labels, discover_labels, label_field, order_labels
+from kerasft.data.masking import mask_tokens
 from kerasft.data.source import Source, open_source
 from kerasft.data.spec import DataSpec, make_splits
 from kerasft.data.split import Split, split_rows, take, text_key, text_keys
@@ -28,6 +29,7 @@ __all__ = [
     "input_specs",
     "label_field",
     "make_splits",
+    "mask_tokens",
     "open_source",
     "order_labels",
     "quantiles",

@@ -1,4 +1,9 @@
-"""The kinds of answers a report knows: how to check, to score, and to find the wrong ones."""
+"""The kinds of answers a report knows: how to check, to score, and to find the wrong ones.
+
+A kind is made of labels and thresholds, where it has them, and its own options. It checks a chunk
+of rows and says what to keep of it (`check`), joins what was kept (`join`), says how wrong each
+row is (`wrong`), tells of one (`describe`), and scores all of them (`measure`).
+"""
 
 import dataclasses
 from typing import Any
@@ -7,6 +12,9 @@ import numpy as np
 
 from kerasft import metrics
 from kerasft._core.errors import InputError
+from kerasft.evaluation import _joins
+from kerasft.evaluation._kinds_sets import Entities, Ranking, Similarity
+from kerasft.evaluation._kinds_text import Answers, Generation, Perplexity
 from kerasft.metrics import values
 
 
@@ -16,9 +24,11 @@ class Multiclass:
 
     labels: tuple[str, ...]
     thresholds: Any = None
+    join = staticmethod(_joins.arrays)
 
     def check(self, y_true, outputs):
         """Arrays to keep of one chunk."""
+        outputs = np.asarray(outputs, dtype=np.float32)
         y_true = values.class_ids(y_true, len(self.labels))
         values.distributions("outputs", outputs, len(y_true), len(self.labels))
         return y_true.astype(np.int32), outputs
@@ -48,6 +58,7 @@ class Multilabel:
 
     labels: tuple[str, ...]
     thresholds: Any = None
+    join = staticmethod(_joins.arrays)
 
     def __post_init__(self):
         chosen = values.label_thresholds(self.thresholds, len(self.labels))
@@ -55,6 +66,7 @@ class Multilabel:
 
     def check(self, y_true, outputs):
         """Arrays to keep of one chunk."""
+        outputs = np.asarray(outputs, dtype=np.float32)
         y_true = values.indicators(y_true, len(self.labels))
         outputs = values.unit_table("outputs", outputs, len(y_true), len(self.labels))
         return y_true.astype(np.int8), outputs
@@ -91,9 +103,11 @@ class Regression:
 
     labels: tuple[str, ...] = ()
     thresholds: Any = None
+    join = staticmethod(_joins.arrays)
 
     def check(self, y_true, outputs):
         """Arrays to keep of one chunk."""
+        outputs = np.asarray(outputs, dtype=np.float32)
         y_true, outputs = values.numbers("y_true", y_true), values.numbers("outputs", outputs)
         if len(y_true) != len(outputs):
             raise InputError(
@@ -116,4 +130,14 @@ class Regression:
         return metrics.scores(y_true, outputs), ""
 
 
-KINDS = {"multiclass": Multiclass, "multilabel": Multilabel, "regression": Regression}
+KINDS = {
+    "multiclass": Multiclass,
+    "multilabel": Multilabel,
+    "regression": Regression,
+    "entities": Entities,
+    "answers": Answers,
+    "generation": Generation,
+    "perplexity": Perplexity,
+    "ranking": Ranking,
+    "similarity": Similarity,
+}

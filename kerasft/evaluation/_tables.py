@@ -14,7 +14,15 @@ if TYPE_CHECKING:
     from kerasft.evaluation.report import Report
 
 _SHOWN_CLASSES, _SHOWN_WORST = 20, 3
-_LESS_IS_BETTER = {"ece", "log_loss", "hamming_loss", "mse", "mae", "perplexity"}
+_LESS_IS_BETTER = {
+    *("ece", "log_loss", "hamming_loss", "mse", "mae", "perplexity", "nll", "share_empty"),
+}
+# What is neither better nor worse for being more.
+_FACTS = {
+    *("mean_tokens", "mean_characters", "length_ratio", "tokens", "queries"),
+    *("queries_without_relevant", "best_exact_match_threshold", "best_f1_threshold"),
+}
+_NOUNS = {"multilabel": "labels", "entities": "kinds of entities"}
 
 
 def show(report: "Report", console: "Console | None" = None) -> None:
@@ -62,7 +70,7 @@ def _parts(report: "Report", classes: int, worst: int, text: str = "") -> Iterat
 
 def _headline(report: "Report") -> str:
     words = [f"{report.task}, {report.split}: {report.rows:,} rows"]
-    noun = "labels" if report.kind == "multilabel" else "classes"
+    noun = _NOUNS.get(report.kind, "classes")
     words += [f"{len(report.labels)} {noun}"] if report.labels else []
     words += [f"fine-tuned in {report.fit_seconds:,.0f} s"] if report.fit_seconds else []
     return ", ".join(words)
@@ -109,12 +117,14 @@ def _example(example: dict[str, Any]) -> Iterator[Any]:
     from rich.padding import Padding
     from rich.text import Text
 
-    known = ("row", "expected", "predicted", "confidence", "error")
+    known = ("row", "expected", "predicted", "confidence", "error", "score", "tokens")
     texts = {name: value for name, value in example.items() if name not in known}
     measure = "error" if "error" in example else "confidence"
-    answers = [_answer(example[key]) for key in ("predicted", "expected")]
-    sure = f"{measure} {_number(example[measure])}"
-    yield Text(f"row {example['row']}, {sure}: predicted {answers[0]} instead of {answers[1]}")
+    line = f"row {example['row']}, {measure} {_number(example[measure])}"
+    if "expected" in example:
+        answers = [_answer(example[key]) for key in ("predicted", "expected")]
+        line += f": predicted {answers[0]} instead of {answers[1]}"
+    yield Text(line)
     for name, value in texts.items():
         shown = cut(one_line(str(value)), 210)
         yield Padding(Text(shown if len(texts) == 1 else f"{name}: {shown}", style="dim"), (0, 2))
@@ -134,6 +144,10 @@ def _table(first: str, *columns: str) -> "Table":
 def _answer(value: Any) -> str:
     if isinstance(value, list):
         return " + ".join(map(_answer, value)) or "no label"
+    if isinstance(value, dict):
+        return f"{cut(one_line(value['label']), 24)} {value['start']}-{value['end']}"
+    if value == "":
+        return "nothing"
     return cut(one_line(value), 24) if isinstance(value, str) else _number(value)
 
 
@@ -149,5 +163,5 @@ def _change(name: str, before: Any, after: Any) -> Any:
     if before is None or after is None:
         return Text("")
     better = (after < before) if name in _LESS_IS_BETTER else (after > before)
-    style = "" if after == before else "green" if better else "red"
+    style = "" if after == before or name in _FACTS else "green" if better else "red"
     return Text(f"{after - before:+.4f}", style=style)

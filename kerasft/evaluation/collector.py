@@ -1,5 +1,6 @@
-"""Scores of a stream of answers: numbers are kept, of the texts only the worst."""
+"""Scores of a stream of answers: the answers are kept, of the rows' texts only the worst."""
 
+import dataclasses
 import heapq
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -17,18 +18,22 @@ _TEXT = 2000  # characters kept of a wrong example's text
 class Collector:
     """Takes right answers and outputs chunk by chunk and makes a `Report` of them.
 
-    Memory grows by the outputs (4 bytes each), not by the texts, so that a file larger than
-    memory can be evaluated. How the rows are cut into chunks changes nothing.
+    Memory grows by the outputs (4 bytes a number; answers that are texts as they are), not by the
+    texts of the rows, so that a file larger than memory can be evaluated. How the rows are cut
+    into chunks changes nothing.
 
     Args:
         task: The name of the task, for the report.
-        kind: `multiclass`, `multilabel` or `regression`.
-        labels: The names of the classes, in the model's order; empty for regression.
+        kind: `multiclass`, `multilabel`, `regression`, `entities`, `answers`, `generation`,
+            `perplexity`, `ranking` or `similarity`.
+        labels: The names of the classes or entities, in the model's order; else empty.
         thresholds: For multilabel, the least probability of each label; 0.5 if None.
-        worst: How many of the most confidently wrong examples to keep.
+        worst: How many of the most wrong examples to keep.
+        options: Of the kind, as of its function in `kerasft.metrics`: `answers` has `version` and
+            `language`, `generation` has `language`, `ranking` has `k`.
 
     Raises:
-        InputError: If the kind is unknown, or labels or thresholds do not fit it.
+        InputError: If the kind is unknown, or labels, thresholds or options do not fit it.
 
     Example:
         >>> collector = Collector("text-classification", "multiclass", ["ham", "spam"])
@@ -44,13 +49,17 @@ class Collector:
         labels: Sequence[str] = (),
         thresholds: Any = None,
         worst: int = 20,
+        options: Mapping[str, Any] | None = None,
     ):
         make = _kinds.KINDS[one_of("kind", kind, _kinds.KINDS)]
-        self._kind = make(tuple(labels), thresholds)
+        known = [f.name for f in dataclasses.fields(make)][2:]  # after labels and thresholds
+        for name in options or {}:
+            one_of(f"an option of {kind}", name, known)
+        self._kind = make(tuple(labels), thresholds, **(options or {}))
         self._task, self._name, self._labels = task, kind, tuple(labels)
         self._most = whole("worst", worst)
         self._worst: list[tuple[float, int, dict]] = []
-        self._kept: list[tuple[np.ndarray, np.ndarray]] = []
+        self._kept: list[tuple[Sequence, Sequence]] = []
         self._rows = 0
 
     def add(self, fields: Mapping[str, Sequence], y_true: Any, outputs: Any) -> None:
@@ -58,16 +67,25 @@ class Collector:
 
         Args:
             fields: What to show of a wrong example, e.g. its text: name to one value a row.
-            y_true: The right answers: class numbers, shape [b]; zeros and ones, shape [b, c]; or
-                numbers, shape [b] or [b, 1].
-            outputs: The model's answers: probabilities, shape [b, c], or numbers as `y_true`.
+            y_true: The right answers, one a row. `multiclass`: class numbers, shape [b].
+                `multilabel`: zeros and ones, shape [b, c]. `regression`, `similarity`: numbers,
+                shape [b] or [b, 1]. `entities`: lists of (label, start, end). `answers`: lists
+                of strings, [] or [""] where there is none. `generation`: strings.
+                `perplexity`: how many tokens, shape [b]. `ranking`: the relevance of each
+                candidate, an array a query.
+            outputs: The model's answers to the same rows. `multiclass`, `multilabel`:
+                probabilities, shape [b, c]. `regression`: numbers. `similarity`: cosines.
+                `entities`: as `y_true`. `answers`: pairs of the string ("" for none) and how
+                sure the model is that there is an answer, any number. `generation`: strings.
+                `perplexity`: the summed negative log-likelihood of the row's tokens, in nats.
+                `ranking`: the score of each candidate, an array a query.
 
         Raises:
             InputError: If lengths differ, or an output is not what the kind needs.
         """
         if not len(y_true):
             return
-        y_true, outputs = self._kind.check(y_true, np.asarray(outputs, dtype=np.float32))
+        y_true, outputs = self._kind.check(y_true, outputs)
         for name, values in fields.items():
             if len(values) != len(y_true):
                 raise InputError(
@@ -104,7 +122,7 @@ class Collector:
         """
         if not self._rows:
             raise InputError(f"There is nothing to score: {split!r} has no rows. Received: 0 rows.")
-        y_true, outputs = (np.concatenate(parts) for parts in zip(*self._kept, strict=True))
+        y_true, outputs = map(self._kind.join, zip(*self._kept, strict=True))
         after, text = self._kind.measure(y_true, outputs)
         return Report(
             task=self._task,
@@ -121,7 +139,7 @@ class Collector:
             extra=dict(extra or {}),
         )
 
-    def _remember(self, fields: Mapping[str, Sequence], y_true: np.ndarray, outputs: np.ndarray):
+    def _remember(self, fields: Mapping[str, Sequence], y_true: Sequence, outputs: Sequence):
         """Merge this chunk's worst into the worst so far; of two alike the earlier row stays."""
         wrong = self._kind.wrong(y_true, outputs)
         found = list(self._worst)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kerasft._core.errors import InputError
+from kerasft.evaluation import _fonts
 from kerasft.evaluation._heatmap import heatmap
 from kerasft.evaluation._style import style
 
@@ -175,6 +176,53 @@ def calibration(
         return figure
 
 
+def class_scores(
+    after: Mapping[str, Mapping[str, Any]],
+    before: Mapping[str, Mapping[str, Any]] | None = None,
+    title: str = "F1",
+) -> "Figure":
+    """Draw the F1 of each class as a bar, the first class at the top.
+
+    Args:
+        after: `per_class` of `kerasft.metrics`: label to `f1` (None: no bar) and `support`.
+        before: The same of the model before fine-tuning, drawn in grey.
+        title: Above the plot.
+
+    Returns:
+        A figure with one row a class, of up to 40 classes; of more, those with the lowest F1.
+
+    Raises:
+        InputError: If there is no class.
+
+    Example:
+        >>> figure = class_scores({"PER": {"f1": 0.9, "support": 12}})
+    """
+    from matplotlib.figure import Figure
+
+    if not after:
+        raise InputError("A plot of classes needs at least one. Received: none.")
+    labels = _lowest(after, 40)
+    title += f", the lowest {len(labels)} of {len(after)}" if len(labels) < len(after) else ""
+    families, missing = _fonts.choose([*labels, title])
+    names = _fonts.drawable(labels, missing)
+    with style(families):
+        figure = Figure(figsize=(5.5, 1.1 + 0.3 * len(labels)), layout="constrained")
+        ax = figure.subplots()
+        sides = [(before, _BEFORE, "before"), (after, _AFTER, "after")]
+        sides = [side for side in sides if side[0]]
+        for i, (scores, colour, name) in enumerate(sides):
+            places = np.arange(len(labels)) + 0.8 * (i + 0.5) / len(sides) - 0.4
+            widths = [_or_nan(scores.get(label, {}).get("f1")) for label in labels]
+            ax.barh(places, widths, height=0.8 / len(sides), color=colour, label=name)
+        rows = [f"{n} ({after[label]['support']})" for n, label in zip(names, labels)]
+        ax.set_yticks(range(len(labels)), rows)
+        ax.set(xlim=(0, 1), xlabel="F1", title="".join("?" if c in missing else c for c in title))
+        ax.invert_yaxis()
+        if len(sides) > 1:
+            ax.legend(loc="upper left", bbox_to_anchor=(1, 1))
+        return figure
+
+
 def _counts(matrix: Any, shape: tuple[int, ...]) -> np.ndarray:
     counts = np.asarray(matrix)
     if counts.shape != shape or not shape[0]:
@@ -219,3 +267,11 @@ def _error(bins: Sequence[Mapping[str, Any]]) -> float:
 
 def _or_nan(value: Any) -> float:
     return value if isinstance(value, (int, float)) and np.isfinite(value) else np.nan
+
+
+def _lowest(classes: Mapping[str, Mapping[str, Any]], most: int) -> list[str]:
+    """All labels in their order, or those with the lowest F1, the undefined ones last."""
+    if len(classes) <= most:
+        return list(classes)
+    f1 = {label: scores["f1"] for label, scores in classes.items()}
+    return sorted(classes, key=lambda label: (f1[label] is None, f1[label] or 0))[:most]

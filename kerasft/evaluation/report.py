@@ -18,14 +18,15 @@ class Report:
 
     Args:
         task: The name of the task, e.g. `text-classification`.
-        kind: `multiclass`, `multilabel` or `regression`; a task may have one of its own.
+        kind: One of those of `Collector`.
         after: The metrics by name; numbers are scores, None is an undefined one, and
             `per_class`, `confusion` and `reliability` are tables of `kerasft.metrics`.
-        labels: The names of the classes, in the model's order; empty for numbers.
+        labels: The names of the classes or entities, in the model's order; else empty.
         before: The same metrics of the model before fine-tuning, or None.
         text: scikit-learn's report; empty where there is none.
         worst: The most confidently wrong examples, the worst first: `row` (from 1), the texts,
-            `expected`, `predicted`, and `confidence` (of 1) or `error` (of a number).
+            `expected`, `predicted` (not for `perplexity`), and `confidence` (of 1) or `error`
+            (of a number; entities missed or invented; 1 - F1, 1 - chrF, 1 - 1 / rank; nats).
         rows: How many examples were scored.
         split: Which part of the data they are, e.g. `test`, or a file's name.
         history: One row an epoch, as in `history.csv`.
@@ -64,7 +65,15 @@ class Report:
             macro_f1 weighted_f1 macro_precision macro_recall weighted_precision
             weighted_recall mcc roc_auc ece log_loss`; multilabel: `accuracy`, `macro_`,
             `micro_` and `weighted_` `f1`, `precision` and `recall`, `roc_auc hamming_loss
-            ece`; regression: `pearson spearman mse mae r2`), then `fit_seconds` (None if
+            ece`; regression: `pearson spearman mse mae r2`; entities: `entity_` and `macro_`
+            `f1`, `precision` and `recall`, `accuracy`; answers: `exact_match f1`, and where
+            some row has no answer `has_answer_exact_match has_answer_f1 no_answer_accuracy
+            best_exact_match best_exact_match_threshold best_f1 best_f1_threshold`;
+            generation: `bleu chrf rouge_1 rouge_2 rouge_l exact_match distinct_1 distinct_2
+            mean_tokens mean_characters length_ratio share_empty`; perplexity: `perplexity nll
+            tokens`; ranking: `mrr map`, for each K `ndcg_at_K recall_at_K precision_at_K
+            hit_rate_at_K`, `queries queries_without_relevant`; similarity: `spearman
+            pearson`), then `fit_seconds` (None if
             nothing was fitted), `before` (None if not scored) and `after` with the same
             scores, `per_class`, `task`, `kind`, `labels`, `split`, `rows` and `extra`.
         """
@@ -129,7 +138,7 @@ class Report:
 
         `metrics.json` (`to_json`), `report.json` (`to_dict`), `report.txt` (scikit-learn's
         report and the wrong examples), `worst.jsonl`, and, where there is something to draw,
-        `confusion.png`, `calibration.png` and `learning_curves.png`.
+        `confusion.png`, `calibration.png`, `classes.png` and `learning_curves.png`.
 
         Args:
             folder: Local or of a scheme such as gs://; made if it is not there.
@@ -161,6 +170,10 @@ class Report:
         if self.after.get("reliability"):
             before = (self.before or {}).get("reliability")
             found["calibration.png"] = plots.calibration(self.after["reliability"], before)
+        if self.kind == "entities" and self.after.get("per_class"):
+            before = (self.before or {}).get("per_class")
+            title = f"F1, {self.split}: {self.rows:,} rows"
+            found["classes.png"] = plots.class_scores(self.after["per_class"], before, title)
         if self.history:
             found["learning_curves.png"] = plots.learning_curves(self.history)
         return found

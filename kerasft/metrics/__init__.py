@@ -2,21 +2,31 @@
 
 from kerasft.metrics.calibration import ece, reliability
 from kerasft.metrics.classification import choose_thresholds, multiclass, multilabel, text_report
+from kerasft.metrics.generation import generation_scores, perplexity
+from kerasft.metrics.ranking import ranking_scores
 from kerasft.metrics.regression import mae, mse, pearson, r2, scores, spearman
+from kerasft.metrics.spans import entity_scores, token_accuracy
+from kerasft.metrics.squad import answer_scores
 from kerasft.metrics.values import plain
 
 __all__ = [
+    "answer_scores",
     "choose_thresholds",
     "ece",
+    "entity_scores",
+    "generation_scores",
     "mae",
     "mse",
     "multiclass",
     "multilabel",
     "pearson",
+    "perplexity",
     "plain",
     "r2",
+    "ranking_scores",
     "reliability",
     "scores",
     "spearman",
     "text_report",
+    "token_accuracy",
 ]

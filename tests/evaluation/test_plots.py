@@ -213,3 +213,30 @@ def test_pyplot_is_not_used():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+def scores(*f1):
+    return {f"label {i}": {"f1": value, "support": i} for i, value in enumerate(f1)}
+
+
+def test_bars_of_classes(tmp_path):
+    figure = plots.class_scores(scores(0.5, None, 1.0), scores(0.25, 0.1, 0.0), "Test")
+    axes = figure.axes[0]
+    assert tick_labels(axes.yaxis) == ["label 0 (0)", "label 1 (1)", "label 2 (2)"]
+    before, after = ([bar.get_width() for bar in bars] for bars in axes.containers)
+    assert before == [0.25, 0.1, 0.0]
+    assert after[0] == 0.5 and np.isnan(after[1]) and after[2] == 1.0
+    assert blank_border(pixels(figure, tmp_path))
+    assert len(plots.class_scores(scores(0.5)).axes[0].containers) == 1
+
+
+def test_bars_of_many_classes_are_the_lowest():
+    figure = plots.class_scores(scores(*np.linspace(1, 0, 50), None), title="Test")
+    names = tick_labels(figure.axes[0].yaxis)
+    assert len(names) == 40 and names[0].startswith("label 49 ")
+    assert "lowest 40 of 51" in figure.axes[0].get_title()
+
+
+def test_bars_need_a_class():
+    with pytest.raises(InputError, match="at least one"):
+        plots.class_scores({})

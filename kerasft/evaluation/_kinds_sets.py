@@ -1,0 +1,121 @@
+"""Kinds whose answers are entities, rankings and likenesses."""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from kerasft import metrics
+from kerasft._core.errors import InputError
+from kerasft.evaluation import _joins
+from kerasft.metrics import ranking, spans, values
+
+_TOLD = 20  # candidates named of a wrong ranking
+
+
+@dataclasses.dataclass(frozen=True)
+class Entities:
+    """Any number of (label, start, end) a row."""
+
+    labels: tuple[str, ...] = ()
+    thresholds: Any = None
+    join = staticmethod(_joins.lists)
+
+    def check(self, y_true, outputs):
+        """Sets to keep of one chunk."""
+        if len(y_true) != len(outputs):
+            raise InputError(
+                "`outputs` must hold one list of entities a row. "
+                f"Received: {len(outputs)} lists for {len(y_true)} rows."
+            )
+        pairs = (("y_true", y_true), ("outputs", outputs))
+        return tuple(spans.entity_rows(name, rows, self.labels) for name, rows in pairs)
+
+    def wrong(self, y_true, outputs):
+        """How many entities of each row were missed or invented, shape [b]."""
+        return np.array([len(t ^ p) for t, p in zip(y_true, outputs, strict=True)], float)
+
+    def describe(self, y_true, outputs):
+        """What a wrong row's answer was."""
+        return {
+            "expected": _shown(y_true),
+            "predicted": _shown(outputs),
+            "error": len(y_true ^ outputs),
+        }
+
+    def measure(self, y_true, outputs):
+        """Metrics; the table of the labels stands for a text."""
+        return metrics.entity_scores(y_true, outputs, self.labels or None), ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Ranking:
+    """Candidates for a query, some of them relevant."""
+
+    labels: tuple[str, ...] = ()
+    thresholds: Any = None
+    k: tuple[int, ...] = (1, 10)
+    join = staticmethod(_joins.lists)
+
+    def check(self, y_true, outputs):
+        """Arrays to keep of one chunk, one a query."""
+        return ranking.query_rows(y_true, outputs)
+
+    def wrong(self, y_true, outputs):
+        """1 - 1 / rank of the first relevant candidate, 0 where there is none, shape [b]."""
+        return np.array([_late(*query) for query in zip(y_true, outputs, strict=True)])
+
+    def describe(self, y_true, outputs):
+        """Which candidates, counted from 0, were relevant and which came first."""
+        return {
+            "expected": np.flatnonzero(y_true)[:_TOLD].tolist(),
+            "predicted": int(outputs.argmax()),
+            "error": _late(y_true, outputs),
+        }
+
+    def measure(self, y_true, outputs):
+        """Metrics; no text."""
+        return metrics.ranking_scores(y_true, outputs, self.k), ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Similarity:
+    """How alike two texts are; the cosine has to order the pairs, not to hit the number."""
+
+    labels: tuple[str, ...] = ()
+    thresholds: Any = None
+    join = staticmethod(_joins.arrays)
+
+    def check(self, y_true, outputs):
+        """Arrays to keep of one chunk."""
+        y_true, outputs = values.numbers("y_true", y_true), values.numbers("outputs", outputs)
+        if len(y_true) != len(outputs):
+            raise InputError(
+                "`outputs` must hold one number a row. "
+                f"Received: {len(outputs)} numbers for {len(y_true)} rows."
+            )
+        return y_true, outputs
+
+    def wrong(self, y_true, outputs):
+        """0: an order is wrong, no row by itself is, shape [b]."""
+        return np.zeros(len(y_true))
+
+    def describe(self, y_true, outputs):
+        """What a row's answer was."""
+        return {"expected": float(y_true), "predicted": float(outputs), "error": 0.0}
+
+    def measure(self, y_true, outputs):
+        """Correlations; no text."""
+        functions = (metrics.spearman, metrics.pearson)
+        return {f.__name__: f(y_true, outputs) for f in functions}, ""
+
+
+def _shown(entities) -> list[dict]:
+    """In the order of the text, under the names that predictions have."""
+    rows = sorted(entities, key=lambda entity: (entity[1:], entity[0]))
+    return [dict(zip(("label", "start", "end"), row, strict=True)) for row in rows]
+
+
+def _late(relevance: np.ndarray, scores: np.ndarray) -> float:
+    order = ranking.ranked(relevance, scores) > 0
+    return 1 - 1 / (1 + int(order.argmax())) if order.any() else 0.0
