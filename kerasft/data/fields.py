@@ -23,6 +23,7 @@ KINDS = (
     "messages",
 )
 OPTIONAL = ("optional text", "words")  # their column may be missing
+SINGLE = ("text", "optional text", "label", "number", "whole")  # a cell is one value, no list
 ROLES = ("system", "user", "assistant")
 _ROLE_OF = {role: role for role in ROLES} | {"human": "user", "gpt": "assistant"}
 _LISTS = (list, tuple, np.ndarray)

@@ -8,7 +8,7 @@ from typing import Any
 
 from kerasft._core.checks import one_of, whole
 from kerasft._core.errors import InputError
-from kerasft.data.fields import KINDS, OPTIONAL, texts
+from kerasft.data.fields import KINDS, OPTIONAL, SINGLE, texts
 from kerasft.data.hubs import hub_table
 from kerasft.data.readers import file_table
 from kerasft.data.rows import BROKEN, MISSING, BadCell, Layout, helpers
@@ -243,7 +243,8 @@ def _table(spec: Any, fields: Mapping[str, str], columns: Mapping[str, str]) -> 
     wanted = list(fields)
     if isinstance(spec, tuple) and len(spec) < len(fields):
         wanted = [field for field, kind in fields.items() if kind not in OPTIONAL]
-    table = memory_table(spec, [columns.get(field, field) for field in wanted])
+    single = [columns.get(field, field) for field, kind in fields.items() if kind in SINGLE]
+    table = memory_table(spec, [columns.get(field, field) for field in wanted], single)
     if table is None:
         raise InputError(
             "Data must be a path, tfds:NAME, hf:NAME, a list of dicts, a dict of columns, "

@@ -34,12 +34,20 @@ def is_squad(path: str) -> bool:
             if start[at] != ":":
                 return False
             if key == "data" and start[value] == "[":
-                first = _skip(start, value + 1)
-                return start[first] == "]" or bool(_KEY.search(start, first))
+                return _is_question(start, _skip(start, value + 1))
             at = _skip(start, decode(start, value)[1])
     except (ValueError, IndexError, RecursionError):  # cut off before anything named "data"
         pass
     return False
+
+
+def _is_question(start: str, at: int) -> bool:
+    """Whether the object that begins there is an article, or a question, of SQuAD."""
+    try:
+        first, _ = json.JSONDecoder().raw_decode(start, at)
+    except ValueError:  # longer than what was read
+        return start[at] == "{" and bool(_KEY.search(start, at))
+    return isinstance(first, dict) and ("paragraphs" in first or "question" in first)
 
 
 def _skip(text: str, at: int) -> int:

@@ -65,13 +65,14 @@ def spread(cells: Sequence, there: Sequence[str], wanted: Sequence[str]) -> tupl
     return tuple([found.get(column) for column in wanted])
 
 
-def memory_table(spec: Any, wanted: Sequence[str]) -> Table | None:
+def memory_table(spec: Any, wanted: Sequence[str], single: Sequence[str] = ()) -> Table | None:
     """Return the table of an object in memory, or None if `spec` is nothing that is known.
 
     Args:
         spec: a list of dicts, a dict of columns, a tuple of columns, a structured array, a
             DataFrame or a tf.data.Dataset.
         wanted: what the columns of a tuple are called.
+        single: columns that hold one value a row, by which a batched dataset is known.
     """
     if isinstance(spec, tuple) and spec and not isinstance(spec[0], Mapping):
         return _tuple_table(spec, wanted)
@@ -84,7 +85,7 @@ def memory_table(spec: Any, wanted: Sequence[str]) -> Table | None:
     if _is(spec, "pandas", "DataFrame"):
         return _frame_table(spec)
     if "tensorflow" in sys.modules and isinstance(spec, sys.modules["tensorflow"].data.Dataset):
-        return dataset_table("the tf.data.Dataset", spec)
+        return dataset_table("the tf.data.Dataset", spec, single)
     return None
 
 
@@ -173,7 +174,7 @@ def _without_na(series: Any) -> list:
     return [None if na else value for value, na in zip(series.tolist(), series.isna())]
 
 
-def dataset_table(name: str, dataset: Any) -> Table:
+def dataset_table(name: str, dataset: Any, single: Sequence[str] = ()) -> Table:
     """The table of a finite, unbatched tf.data.Dataset of dicts."""
     import tensorflow as tf
 
@@ -181,7 +182,7 @@ def dataset_table(name: str, dataset: Any) -> Table:
     if not isinstance(spec, Mapping):
         raise InputError(f"{name} must give dicts of columns. Received: {_one_line(spec)}.")
     arrays = (tf.TensorSpec, tf.RaggedTensorSpec)
-    if all(isinstance(s, arrays) and s.shape.rank for s in spec.values()):
+    if any(isinstance(spec.get(c), arrays) and spec[c].shape.rank for c in single):
         raise InputError(
             f"{name} must give one row at a time. It is batched: call .unbatch() on it."
         )

@@ -115,7 +115,7 @@ def read_tags(words: Words, tags: Sequence[str], scheme: str) -> tuple[Spans, li
         elif mark != "O":
             spans.append((start, end, label(found)))
         name, closed = (found if mark in "BI" else None), mark not in "BI"
-    if scheme == "iobes" and not closed:
+    if scheme == "iobes" and not closed and broken[-1:] != [len(tags) - 1]:
         broken.append(len(tags) - 1)
     return tuple(spans), broken
 
