@@ -141,6 +141,17 @@ def test_broken_tags_are_repaired_and_counted(tmp_path):
         assert source.notes == {"repaired tags": 3}
 
 
+def test_notes_are_those_of_the_last_whole_pass():
+    data = rows(BROKEN)
+    source = open_source(data, FIELDS)
+    read(source)
+    next(source.chunks(2))
+    assert source.notes == {"repaired tags": 3}, "a pass that was broken off counts nothing"
+    for row, tags in zip(data, TAGS):
+        row["tags"] = tags
+    assert read(source) == EXPECTED and source.notes == {}
+
+
 def test_broken_tags_are_refused_with_their_line(tmp_path):
     path = conll(tmp_path / "a.conll", BROKEN)
     source = open_source(path, FIELDS, broken="refuse")

@@ -69,6 +69,13 @@ def test_squad_files(tmp_path, version, way):
     assert source.where(2) == f"{path}, question 2"
 
 
+def test_a_question_that_is_impossible_has_no_answers(tmp_path):
+    file = squad_file()
+    file["data"][1]["paragraphs"][0]["qas"][0]["is_impossible"] = True
+    path = written(tmp_path / "dev.json", file)
+    assert read(open_source(path, FIELDS))["answers"] == [ANSWERS[0], (), ()]
+
+
 def json_lines(answers, **more):
     rows = [row | answers(i) | more for i, row in enumerate(ROWS)]
     return "".join(json.dumps(row) + "\n" for row in rows)
