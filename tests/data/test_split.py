@@ -256,3 +256,10 @@ def test_roles_belong_to_the_text():
     chats = [[{"role": "user", "content": "a"}, {"role": r, "content": "b"}] for r in SPEAKERS]
     keys = text_keys(open_source([{"x": chat} for chat in chats], {"x": "messages"}))
     assert keys[0] != keys[1]
+
+
+def test_a_row_without_its_answer_has_a_key_too():
+    data = [{"context": "a", "answers": [{"text": "b"}]}, {"context": "b", "answers": []}]
+    source = open_source(data, {"context": "text", "answers": "answers"})
+    assert [len(chunk["context"]) for chunk in source.chunks()] == [1]
+    assert text_keys(source).tolist() == [text_key("a"), text_key("b")]
