@@ -56,8 +56,14 @@ def test_sample_file_is_whole(path):
     texts = [row[:-1] for row in rows]
     assert all(text.strip() for row in texts for text in row)
     assert len({tuple(row) for row in texts}) == len(rows)
-    used = [p.name for p in (ROOT / "examples").glob("*.yaml") if path.name in p.read_text("utf-8")]
-    assert used, "no recipe reads it"
+
+
+def test_every_sample_is_told():
+    """`examples/data/README.md` lists them; tests/data/test_samples.py reads those of each task."""
+    page = (ROOT / "examples" / "data" / "README.md").read_text(encoding="utf-8")
+    for path in (ROOT / "examples").glob("*.yaml"):
+        for name in re.findall(r"examples/data/([\w.-]+)", path.read_text(encoding="utf-8")):
+            assert f"`{name}`" in page, name
 
 
 @pytest.mark.parametrize("name", TRAINED)

@@ -39,16 +39,16 @@ ROOMS = {
         template_of""",
     "backbones.huggingface": "Head load_folder read_head write_folder",
     "data": """DataSpec Duplicates Encoded Feed Plan Source Split Summary batches check_labels
-        discover_labels duplicates embedded encode_rows encoder label_field make_splits mask_tokens
-        open_source order_labels quantiles split_rows summarise take text_key text_keys""",
+        chunk_labels discover_labels duplicates embedded encode_rows encoder helpers join
+        label_field make_splits open_source order_labels quantiles split_rows summarise take
+        text_key text_keys""",
     "evaluation": "Collector Report history plots",
     "export": "export_saved_model",
     "heads": "POOLINGS ClassificationHead Pool",
-    "metrics": """answer_scores choose_thresholds ece entity_scores generation_scores mae mse
-        multiclass multilabel pearson perplexity plain r2 ranking_scores reliability scores spearman
-        text_report token_accuracy""",
+    "metrics": """choose_thresholds ece mae mse multiclass multilabel pearson plain r2 reliability
+        scores spearman text_report""",
     "optimizers": "SCHEDULES WarmupDecay adamw",
-    "preprocessing": "Template chat pack tags",
+    "preprocessing": "Template pack",
     "testing": "check_family check_method check_objective check_task tiny",
     "testing.contracts": """FAMILY_PARTS METHOD_PARTS OBJECTIVE_PARTS REFUSALS TASK_PARTS Refusal
         check_family check_method check_objective check_task""",

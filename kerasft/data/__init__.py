@@ -3,12 +3,20 @@
 from kerasft.data.batches import Feed, Plan, batches, encoder, input_specs
 from kerasft.data.bundled import embedded
 from kerasft.data.encoded import Encoded, encode_rows
-from kerasft.data.labels import check_labels, discover_labels, label_field, order_labels
+from kerasft.data.labels import (
+    check_labels,
+    chunk_labels,
+    discover_labels,
+    label_field,
+    order_labels,
+)
 from kerasft.data.masking import mask_tokens
+from kerasft.data.rows import helpers
 from kerasft.data.source import Source, open_source
 from kerasft.data.spec import DataSpec, make_splits
 from kerasft.data.split import Split, split_rows, take, text_key, text_keys
 from kerasft.data.stats import Duplicates, Summary, duplicates, quantiles, summarise
+from kerasft.data.tagged import join
 
 __all__ = [
     "DataSpec",
@@ -21,12 +29,15 @@ __all__ = [
     "Summary",
     "batches",
     "check_labels",
+    "chunk_labels",
     "discover_labels",
     "duplicates",
     "embedded",
     "encode_rows",
     "encoder",
+    "helpers",
     "input_specs",
+    "join",
     "label_field",
     "make_splits",
     "mask_tokens",

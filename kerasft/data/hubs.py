@@ -65,9 +65,11 @@ def _hf_table(spec: str, name: str, split: str) -> Table:
 
     def read(columns: Sequence[str]) -> Iterator[Row]:
         pick(spec, columns, list(data.features))
+        there = [c for c in dict.fromkeys(columns) if c in data.features]
         # Other columns are dropped first, so that images and sound are not decoded in vain.
-        for number, row in enumerate(data.select_columns(list(columns)), 1):
-            yield number, tuple(row[c] for c in columns)
+        chosen = data.select_columns([str(c) for c in there] or list(data.features)[:1])
+        for number, row in enumerate(chosen, 1):
+            yield number, tuple(row[c] if c in there else None for c in columns)
 
     return _with_class_names(Table(spec, read, rows=len(data)), data.features, steady=True)
 

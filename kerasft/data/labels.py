@@ -1,7 +1,7 @@
 """The labels of a data set: which there are, in which order, and whether all are known."""
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 
 from kerasft._core.checks import nearest
@@ -12,8 +12,34 @@ _INTEGER = re.compile(r"[+-]?[0-9]{1,300}")
 
 
 def label_field(source: Source) -> str | None:
-    """Return the name of the first field of kind "label" or "labels", or None."""
-    return next((f for f, kind in source.fields.items() if kind in ("label", "labels")), None)
+    """Return the name of the first field of kind "label", "labels" or "spans", or None."""
+    kinds = ("label", "labels", "spans")
+    return next((f for f, kind in source.fields.items() if kind in kinds), None)
+
+
+def chunk_labels(source: Source, chunk: Mapping[str, list]) -> list[tuple[str, ...]] | None:
+    """Return the labels of each row of a chunk, sorted; None if the source has no field of labels.
+
+    Args:
+        source: where the chunk comes from.
+        chunk: field -> values.
+
+    Returns:
+        A tuple a row: its one label, its labels, or the labels of its spans.
+
+    Example:
+        chunk_labels(source, {"text": ["Ann in Oslo"], "spans": [((0, 3, "PER"), (7, 11, "LOC"))]})
+        # [("LOC", "PER")]
+    """
+    field = label_field(source)
+    if field is None:
+        return None
+    kind = source.fields[field]
+    if kind == "labels":
+        return chunk[field]
+    if kind == "label":
+        return [(label,) for label in chunk[field]]
+    return [tuple(sorted({label for _, _, label in spans})) for spans in chunk[field]]
 
 
 def order_labels(labels: Iterable[str]) -> tuple[str, ...]:
@@ -31,7 +57,7 @@ def discover_labels(source: Source) -> tuple[str, ...]:
         The labels in the order of `order_labels`, which does not depend on the order of rows.
 
     Raises:
-        InputError: if there are fewer than two labels (fewer than one for multi-label).
+        InputError: if there are fewer than two labels (fewer than one for multi-label and spans).
 
     Example:
         discover_labels(open_source("spam.csv", fields))  # ("ham", "spam")
@@ -66,10 +92,8 @@ def check_labels(source: Source, known: Sequence[str]) -> None:
 
 
 def _labels(source: Source) -> Iterator[tuple[list[int], list[tuple[str, ...]]]]:
-    """Positions and labels of each row, chunk by chunk; a single label is a tuple of one."""
-    field = label_field(source)
-    if field is None:
+    """Positions and labels of each row, chunk by chunk."""
+    if label_field(source) is None:
         raise InputError(f"{source.name} was opened without a field of labels.")
-    single = source.fields[field] == "label"
     for positions, chunk in source.numbered():
-        yield positions, [(label,) for label in chunk[field]] if single else chunk[field]
+        yield positions, chunk_labels(source, chunk)

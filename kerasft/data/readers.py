@@ -1,4 +1,4 @@
-"""Tables of files: csv, tsv, JSON lines and Parquet, each plain, .gz or .xz, read as a stream."""
+"""Tables of files, plain, .gz or .xz, read as a stream; CoNLL and SQuAD in files of their own."""
 
 import csv
 import json
@@ -8,6 +8,8 @@ from typing import Any
 
 from kerasft._core.checks import nearest
 from kerasft._core.errors import InputError
+from kerasft.data.conll import EXTENSIONS, conll_table
+from kerasft.data.squad import is_squad, squad_table
 from kerasft.data.streams import LONGEST_LINE, check_file, open_bytes, seekable, text_lines
 from kerasft.data.tables import Row, Table, pick
 
@@ -21,7 +23,7 @@ def file_table(path: str | os.PathLike) -> Table:
         path: a local path, or any that tf.io.gfile opens.
 
     Returns:
-        A `Table`; positions are lines (csv, tsv, JSON lines) or rows (Parquet).
+        A `Table`; positions are lines (csv, tsv, JSON lines, CoNLL), rows (Parquet) or questions.
 
     Raises:
         InputError: if the file is not there, is a folder, or has an unknown extension.
@@ -68,7 +70,7 @@ def _csv_rows(reader: Any, path: str, columns: Sequence[str]) -> Iterator[Row]:
         line = reader.line_num + 1
         for cells in reader:
             if len(cells) == len(header):
-                yield line, tuple([cells[i] for i in places])
+                yield line, tuple([None if i is None else cells[i] for i in places])
             elif cells:  # a blank line is no row
                 raise InputError(
                     f"{path}, line {line}: {len(header)} cells are expected, as in the first line. "
@@ -102,6 +104,10 @@ def _json_table(path: str) -> Table:
     return Table(path, read, unit="line")
 
 
+def _json_or_squad_table(path: str) -> Table:
+    return squad_table(path) if is_squad(path) else _json_table(path)
+
+
 def _json_object(line: str, path: str, number: int) -> dict:
     try:
         value = json.loads(line)
@@ -129,10 +135,13 @@ def _parquet_table(path: str) -> Table:
 
         try:
             with seekable(path) as source, pyarrow.parquet.ParquetFile(source) as file:
-                pick(path, columns, file.schema_arrow.names)
+                names = file.schema_arrow.names
+                pick(path, columns, names)
+                there = [str(c) for c in dict.fromkeys(columns) if c in names]
                 done = 0
-                for batch in file.iter_batches(batch_size=2048, columns=list(columns)):
-                    values = [batch.column(c).to_pylist() for c in columns]
+                for batch in file.iter_batches(batch_size=2048, columns=there or names[:1]):
+                    none = [None] * batch.num_rows
+                    values = [batch.column(c).to_pylist() if c in there else none for c in columns]
                     yield from enumerate(zip(*values), done + 1)
                     done += batch.num_rows
         except (pyarrow.ArrowException, UnicodeDecodeError, OSError) as error:
@@ -147,6 +156,6 @@ _READERS = {
     ".tsv": _tsv_table,
     ".jsonl": _json_table,
     ".ndjson": _json_table,
-    ".json": _json_table,
+    ".json": _json_or_squad_table,
     ".parquet": _parquet_table,
-}
+} | dict.fromkeys(EXTENSIONS, conll_table)

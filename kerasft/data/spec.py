@@ -11,9 +11,10 @@ import numpy as np
 
 from kerasft._core.checks import nearest
 from kerasft._core.errors import InputError
-from kerasft.data.labels import label_field, order_labels
+from kerasft.data.labels import chunk_labels, order_labels
+from kerasft.data.rows import helpers
 from kerasft.data.source import Source, open_source
-from kerasft.data.split import Split, chunk_keys, split_rows, take, text_keys
+from kerasft.data.split import TEXTUAL, Split, chunk_keys, split_rows, take, text_keys
 
 PARTS = ("train", "validation", "test")
 _BINS, _ROWS_PER_BIN = 10, 20
@@ -29,6 +30,9 @@ class DataSpec:
         test: the same.
         columns: field name -> column, where the two differ.
         separator: what stands between the labels of a multi-label cell.
+        broken: "repair" or "refuse" tags that break their scheme (see `open_source`).
+        missing: what becomes of a row whose context holds none of its answers: "drop" (it counts,
+            but nobody trains on it), "error" or "keep".
 
     Raises:
         InputError: if a share is out of range, or nothing is left to train on.
@@ -42,6 +46,8 @@ class DataSpec:
     test: Any = 0.0
     columns: Mapping[str, str] = dataclasses.field(default_factory=dict)
     separator: str = "|"
+    broken: str = "repair"
+    missing: str = "drop"
 
     def __post_init__(self):
         for name in ("validation", "test"):
@@ -73,13 +79,14 @@ def make_splits(
 ) -> tuple[dict[str, Source], Split]:
     """Open the data of a run and split what has to be split; every row is read and checked once.
 
-    Shares are stratified by label (the rarest of a row's labels; quantiles of a number) and keep
-    texts that are alike on one side. Between data that come apart, rows are never moved:
-    `kerasft.data.duplicates` counts what they share.
+    Shares are stratified by label (the rarest of a row's labels, also of those of its spans;
+    quantiles of a number; not at all without either) and keep texts that are alike on one side.
+    Between data that come apart, rows are never moved: `kerasft.data.duplicates` counts what they
+    share.
 
     Args:
         spec: the data.
-        fields: field name -> kind: "text", "label", "labels" or "number".
+        fields: field name -> kind (see `kerasft.data.fields.converter`).
         seed: another seed gives another split.
         empty: "error" refuses an empty text, "keep" gives it as "".
 
@@ -95,6 +102,7 @@ def make_splits(
     """
     _check_fields(spec, fields)
     options = {"columns": spec.columns, "separator": spec.separator, "empty": empty}
+    options |= {"broken": spec.broken, "missing": spec.missing}
     whole = open_source(spec.train, fields, **options)
     apart = {name: open_source(data, fields, **options) for name, data in spec.others().items()}
     shares, scan = spec.shares(), _Scan.of(whole)
@@ -132,10 +140,10 @@ def make_splits(
 
 
 def _check_fields(spec: DataSpec, fields: Mapping[str, str]) -> None:
-    if "text" not in fields.values():
+    if not set(fields.values()) & set(TEXTUAL):
         raise InputError(f"At least one field must be a text. Received: {dict(fields)}.")
     for field in spec.columns:
-        if field not in fields:
+        if field not in (*fields, *helpers(fields)):
             raise InputError(
                 f"`columns` names the field {field!r}; this task has: {', '.join(fields)}."
                 + nearest(field, fields)
@@ -153,19 +161,18 @@ class _Scan:
 
     @classmethod
     def of(cls, source: Source) -> "_Scan":
-        field = label_field(source)
         numbers = [f for f, kind in source.fields.items() if kind == "number"]
         keys, ids, values, known = array("Q"), array("i"), array("d"), {}
-        for chunk in source.chunks():
+        # A row that nobody trains on has its place in the record too.
+        for chunk in (source := source.every_row()).chunks():
             keys.extend(chunk_keys(source, chunk))
-            if field:
-                ids.extend(known.setdefault(labels, len(known)) for labels in chunk[field])
+            labelled = chunk_labels(source, chunk)
+            if labelled is not None:
+                ids.extend(known.setdefault(labels, len(known)) for labels in labelled)
             elif numbers:
                 values.extend(chunk[numbers[0]])
-        single = field and source.fields[field] == "label"
-        sets = [(labels,) if single else labels for labels in known]
-        label_sets = np.array(ids, np.int32)
-        if field:
+        sets, label_sets = list(known), np.array(ids, np.int32)
+        if sets:
             strata = _rarest_label(sets, label_sets)
         else:
             strata = _quantile_bin(np.array(values)) if numbers else np.zeros(len(keys), np.int32)

@@ -14,6 +14,8 @@ from kerasft._core.errors import InputError
 from kerasft.data.source import Source
 from kerasft.data.tables import Row
 
+TEXTUAL = ("text", "optional text", "texts", "messages")
+
 
 def text_key(*texts: str) -> int:
     """64 bits that two rows share when their texts differ by case, width or white space only.
@@ -40,17 +42,26 @@ def _normal(text: str) -> str:
 
 
 def text_keys(source: Source) -> np.ndarray:
-    """Return [rows] uint64, the `text_key` of each row of a source."""
+    """Return [rows] uint64, the `text_key` of each row of a source, none left out."""
     keys = array("Q")
-    for chunk in source.chunks():
+    for chunk in (source := source.every_row()).chunks():
         keys.extend(chunk_keys(source, chunk))
     return np.array(keys, np.uint64)
 
 
 def chunk_keys(source: Source, chunk: Mapping[str, list]) -> Iterator[int]:
-    """Yield the `text_key` of each row of a chunk, over all its fields of kind "text"."""
-    texts = [chunk[field] for field, kind in source.fields.items() if kind == "text"]
+    """Yield the `text_key` of each row of a chunk, over all that its fields hold of text."""
+    texts = [_written(chunk[f], kind) for f, kind in source.fields.items() if kind in TEXTUAL]
     return (text_key(*row) for row in zip(*texts))
+
+
+def _written(values: list, kind: str) -> list[str]:
+    """The values of a textual field, each as one string."""
+    if kind == "texts":
+        return ["\x1e".join(texts) for texts in values]
+    if kind == "messages":
+        return ["\x1e".join(f"{role}: {said}" for role, said in chat) for chat in values]
+    return values
 
 
 def split_rows(

@@ -8,11 +8,15 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from kerasft.data.labels import label_field, order_labels
+from kerasft.data.labels import chunk_labels, order_labels
 from kerasft.data.source import Source
-from kerasft.data.split import text_keys
+from kerasft.data.split import TEXTUAL, text_keys
 
 QUANTILES = (0.0, 0.25, 0.5, 0.75, 0.95, 0.99, 1.0)
+_LENGTHS = {
+    "texts": lambda texts: sum(map(len, texts)),
+    "messages": lambda chat: sum(len(said) for _, said in chat),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,9 +26,9 @@ class Summary:
     Args:
         rows: number of rows.
         labels: label -> number of rows that have it, in the order of `order_labels`.
-        unlabelled: number of rows with no label (multi-label only).
+        unlabelled: number of rows with no label (multi-label and spans only).
         empty: text field -> number of empty texts (of a source opened with `empty="keep"`).
-        characters: text field -> quantile -> length of a text in characters.
+        characters: field -> quantile -> length in characters, of a chat or a list all its texts'.
         numbers: number field -> "min", "mean", "max".
     """
 
@@ -48,26 +52,24 @@ def summarise(source: Source) -> Summary:
     Example:
         summarise(source).characters["text"][0.95]  # 95 % of the texts are at most so long
     """
-    field = label_field(source)
-    single = field is not None and source.fields[field] == "label"
-    texts = [f for f, kind in source.fields.items() if kind == "text"]
+    texts = {f: kind for f, kind in source.fields.items() if kind in TEXTUAL}
     numbers = {f: _Range() for f, kind in source.fields.items() if kind == "number"}
     labels, lengths, rows, unlabelled = Counter(), {f: Counter() for f in texts}, 0, 0
     for chunk in source.chunks():
         rows += len(next(iter(chunk.values())))
-        if field:
-            values = chunk[field]
-            labels.update(values if single else itertools.chain.from_iterable(values))
-            unlabelled += 0 if single else sum(not row for row in values)
-        for name in texts:
-            lengths[name].update(map(len, chunk[name]))
+        values = chunk_labels(source, chunk)
+        if values is not None:
+            labels.update(itertools.chain.from_iterable(values))
+            unlabelled += sum(not row for row in values)
+        for name, kind in texts.items():
+            lengths[name].update(map(_LENGTHS.get(kind, len), chunk[name]))
         for name, found in numbers.items():
             found.add(chunk[name])
     return Summary(
         rows=rows,
         labels={label: labels[label] for label in order_labels(labels)},
         unlabelled=unlabelled,
-        empty={f: lengths[f][0] for f in texts},
+        empty={f: lengths[f][0] for f, kind in texts.items() if kind == "text"},
         characters={f: quantiles(lengths[f]) for f in texts},
         numbers={f: found.result() for f, found in numbers.items()},
     )

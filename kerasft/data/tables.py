@@ -14,13 +14,18 @@ STEP = 4096  # rows taken at a time from arrays and frames
 Row = tuple[int, tuple]  # position (a line, or a row counted from 1) and the values
 
 
+class Optional(str):
+    """The name of a column that may be missing: its cells are None then."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Table:
     """Where rows come from.
 
     Args:
         name: the file or thing, for messages.
-        read: from names of columns to an iterator of rows; each call starts anew.
+        read: from names of columns to an iterator of rows; each call starts anew. A name that is
+            `Optional` gives None where the column is missing.
         unit: what positions count, "line" or "row".
         rows: number of rows where it is known without reading.
         steady: False if the rows may come in another order each time.
@@ -37,10 +42,12 @@ class Table:
         return f"{self.name}, {self.unit} {position}"
 
 
-def pick(name: str, wanted: Sequence[str], present: Sequence[str]) -> list[int]:
+def pick(name: str, wanted: Sequence[str], present: Sequence[str]) -> list[int | None]:
     """Return where the wanted columns stand; `InputError` for one that is missing or repeated."""
     present = list(present)
     for column in wanted:
+        if column not in present and isinstance(column, Optional):
+            continue
         if column not in present:
             there = ", ".join(repr(c) for c in present) or "none"
             raise InputError(
@@ -49,16 +56,23 @@ def pick(name: str, wanted: Sequence[str], present: Sequence[str]) -> list[int]:
             )
         if present.count(column) > 1:
             raise InputError(f"{name} has the column {column!r} twice. Rename one of them.")
-    return [present.index(column) for column in wanted]
+    return [present.index(column) if column in present else None for column in wanted]
 
 
-def memory_table(spec: Any, wanted: Sequence[str]) -> Table | None:
+def spread(cells: Sequence, there: Sequence[str], wanted: Sequence[str]) -> tuple:
+    """The cells of the columns that are there, with None for those of `wanted` that are not."""
+    found = dict(zip(there, cells))
+    return tuple([found.get(column) for column in wanted])
+
+
+def memory_table(spec: Any, wanted: Sequence[str], single: Sequence[str] = ()) -> Table | None:
     """Return the table of an object in memory, or None if `spec` is nothing that is known.
 
     Args:
         spec: a list of dicts, a dict of columns, a tuple of columns, a structured array, a
             DataFrame or a tf.data.Dataset.
         wanted: what the columns of a tuple are called.
+        single: columns that hold one value a row, by which a batched dataset is known.
     """
     if isinstance(spec, tuple) and spec and not isinstance(spec[0], Mapping):
         return _tuple_table(spec, wanted)
@@ -71,7 +85,7 @@ def memory_table(spec: Any, wanted: Sequence[str]) -> Table | None:
     if _is(spec, "pandas", "DataFrame"):
         return _frame_table(spec)
     if "tensorflow" in sys.modules and isinstance(spec, sys.modules["tensorflow"].data.Dataset):
-        return dataset_table("the tf.data.Dataset", spec)
+        return dataset_table("the tf.data.Dataset", spec, single)
     return None
 
 
@@ -120,7 +134,9 @@ def _column_table(name: str, columns: dict[str, Any]) -> Table:
     def read(wanted: Sequence[str]) -> Iterator[Row]:
         pick(name, wanted, list(columns))
         for start in range(0, rows, STEP):
-            parts = [_listed(columns[c][start : start + STEP]) for c in wanted]
+            stop = min(start + STEP, rows)
+            none = [None] * (stop - start)
+            parts = [_listed(columns[c][start:stop]) if c in columns else none for c in wanted]
             yield from enumerate(zip(*parts), start + 1)
 
     return Table(name, read, rows=rows)
@@ -146,7 +162,9 @@ def _frame_table(frame: Any) -> Table:
         pick(name, columns, list(frame.columns))
         for start in range(0, len(frame), STEP):
             part = frame.iloc[start : start + STEP]
-            yield from enumerate(zip(*(_without_na(part[c]) for c in columns)), start + 1)
+            none = [None] * len(part)
+            values = [_without_na(part[c]) if c in part else none for c in columns]
+            yield from enumerate(zip(*values), start + 1)
 
     return Table(name, read, rows=len(frame))
 
@@ -156,7 +174,7 @@ def _without_na(series: Any) -> list:
     return [None if na else value for value, na in zip(series.tolist(), series.isna())]
 
 
-def dataset_table(name: str, dataset: Any) -> Table:
+def dataset_table(name: str, dataset: Any, single: Sequence[str] = ()) -> Table:
     """The table of a finite, unbatched tf.data.Dataset of dicts."""
     import tensorflow as tf
 
@@ -164,7 +182,7 @@ def dataset_table(name: str, dataset: Any) -> Table:
     if not isinstance(spec, Mapping):
         raise InputError(f"{name} must give dicts of columns. Received: {_one_line(spec)}.")
     arrays = (tf.TensorSpec, tf.RaggedTensorSpec)
-    if all(isinstance(s, arrays) and s.shape.rank for s in spec.values()):
+    if any(isinstance(spec.get(c), arrays) and spec[c].shape.rank for c in single):
         raise InputError(
             f"{name} must give one row at a time. It is batched: call .unbatch() on it."
         )
@@ -174,8 +192,10 @@ def dataset_table(name: str, dataset: Any) -> Table:
 
     def read(columns: Sequence[str]) -> Iterator[Row]:
         pick(name, columns, list(spec))
-        wanted = dataset.map(lambda row: tuple(row[c] for c in columns))
-        yield from enumerate(wanted.as_numpy_iterator(), 1)
+        there = [c for c in dict.fromkeys(columns) if c in spec]
+        wanted = dataset.map(lambda row: tuple(row[c] for c in there or list(spec)[:1]))
+        for number, cells in enumerate(wanted.as_numpy_iterator(), 1):
+            yield number, spread(cells, there, columns)
 
     return Table(name, read, rows=rows if rows >= 0 else None, steady=False)
 

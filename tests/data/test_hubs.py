@@ -10,6 +10,7 @@ from kerasft.data import open_source
 
 ROWS = [{"text": f"row {i}", "label": i % 2, "tags": [0, 2][: i % 3]} for i in range(6)]
 FIELDS = {"text": "text", "label": "label", "tags": "labels"}
+BIO = ("O", "B-PER", "I-PER")
 EXPECTED = {(f"row {i}", ("ham", "spam")[i % 2], ((), ("x",), ("x", "z"))[i % 3]) for i in range(6)}
 
 
@@ -53,6 +54,9 @@ def hub(monkeypatch):
         calls.append((path, name, split))
         if path == "nowhere":
             raise FileNotFoundError("Dataset 'nowhere' doesn't exist on the Hub.\nmore lines")
+        if path == "tagged":
+            kinds = {"tokens": None, "tags": types.SimpleNamespace(feature=class_label(*BIO))}
+            return FakeData([{"tokens": ["Ann", "Lee", "runs"], "tags": [1, 2, 0]}], kinds)
         return FakeData([row | {"image": object()} for row in ROWS], features)
 
     module = types.ModuleType("datasets")
@@ -88,6 +92,19 @@ def test_a_missing_label_is_an_error(hub, monkeypatch):
     monkeypatch.setitem(ROWS[3], "label", -1)
     with pytest.raises(InputError, match="hf:mails, row 4: in column 'label' a label is expected"):
         rows_of(open_source("hf:mails", FIELDS))
+
+
+def test_tags_that_are_numbers_of_classes(hub):
+    fields = {"text": "text", "spans": "spans", "words": "words", "note": "optional text"}
+    source = open_source("hf:tagged", fields)
+    assert list(source.chunks()) == [
+        {
+            "text": ["Ann Lee runs"],
+            "spans": [((0, 7, "PER"),)],
+            "words": [((0, 3), (4, 7), (8, 12))],
+            "note": [""],
+        }
+    ]
 
 
 def test_errors_of_hugging_face(hub):

@@ -3,7 +3,14 @@
 import pytest
 
 from kerasft._core.errors import InputError
-from kerasft.data import check_labels, discover_labels, label_field, open_source, order_labels
+from kerasft.data import (
+    check_labels,
+    chunk_labels,
+    discover_labels,
+    label_field,
+    open_source,
+    order_labels,
+)
 
 
 def labelled(*labels, kind="label"):
@@ -68,3 +75,31 @@ def test_without_a_field_of_labels():
     assert label_field(source) is None
     with pytest.raises(InputError, match="without a field of labels"):
         discover_labels(source)
+
+
+def spanned(*rows):
+    data = [{"text": "abcdef", "spans": list(spans)} for spans in rows]
+    return open_source(data, {"text": "text", "spans": "spans"})
+
+
+def test_labels_of_spans():
+    source = spanned([(0, 1, "b"), (2, 3, "a"), (4, 5, "b")], [], [(0, 2, "c")])
+    assert label_field(source) == "spans"
+    assert [chunk_labels(source, chunk) for chunk in source.chunks()] == [[("a", "b"), (), ("c",)]]
+    assert discover_labels(source) == ("a", "b", "c")
+    check_labels(source, ("c", "b", "a"))
+    with pytest.raises(InputError, match=r"the list, row 3: .* one of: a, b. Received: 'c'"):
+        check_labels(source, ("a", "b"))
+    assert discover_labels(spanned([], [(0, 1, "x")])) == ("x",)
+    with pytest.raises(InputError, match="at least one label. Received: none"):
+        discover_labels(spanned([], []))
+
+
+@pytest.mark.parametrize(
+    ("kind", "cell", "labels"),
+    [("label", 1, ("1",)), ("labels", ["b", "a"], ("a", "b")), ("number", 1, None)],
+)
+def test_labels_of_a_chunk(kind, cell, labels):
+    source = open_source([{"x": cell}], {"x": kind})
+    (chunk,) = source.chunks()
+    assert chunk_labels(source, chunk) == (None if labels is None else [labels])

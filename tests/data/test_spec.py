@@ -211,3 +211,76 @@ def test_too_few_rows():
     one = [{"text": "a", "label": "x"}, {"text": "A", "label": "y"}]
     with pytest.raises(InputError, match=r"too few rows \(2\) for a validation share of 0.1"):
         make_splits(DataSpec(one, 0.1), FIELDS)
+
+
+def test_without_labels_nothing_is_stratified():
+    data = [{"messages": [f"question {i}", "answer"]} for i in range(40)]
+    data += [{"messages": [f"Question {i} ", "ANSWER"]} for i in range(40)]
+    sources, split = make_splits(DataSpec(data, 0.25), {"messages": "messages"})
+    assert split.rows == {"train": 60, "validation": 20}
+    assert split.counts == {"train": {}, "validation": {}}
+    assert np.array_equal(split.assignment[:40], split.assignment[40:]), "twins stay together"
+    assert sum(len(c["messages"]) for c in sources["validation"].chunks()) == 20
+    pairs = [{"text": f"t{i}", "target": f"u{i}"} for i in range(50)]
+    _, split = make_splits(DataSpec(pairs, 0.1), {"text": "text", "target": "text"})
+    assert split.rows == {"train": 45, "validation": 5}
+
+
+def test_spans_are_stratified_by_the_rarest_label():
+    tagged = [{"tokens": ["a", f"t{i}"], "tags": ["B-all", "B-rare"]} for i in range(5)]
+    tagged += [{"tokens": ["a", f"u{i}"], "tags": ["B-all", "O"]} for i in range(85)]
+    tagged += [{"tokens": ["a", f"v{i}"], "tags": ["O", "O"]} for i in range(10)]
+    for seed in range(5):
+        fields = {"text": "text", "spans": "spans", "words": "words"}
+        sources, split = make_splits(DataSpec(tagged, 0.1, 0.1), fields, seed)
+        for name, part in split.counts.items():
+            assert part["rare"] >= 1 and list(part) == ["all", "rare"]
+            (chunk,) = sources[name].chunks()
+            assert all(w[-1][1] == len(t) for t, w in zip(chunk["text"], chunk["words"]))
+        assert set(split.assignment[90:]) == {0, 1, 2}, "rows without spans are a stratum too"
+
+
+ANSWERED = {"context": "text", "question": "text", "answers": "answers"}
+
+
+def asked(count, missing):
+    rows = [{"context": "It is here.", "question": f"q{i}", "answer": "here"} for i in range(count)]
+    for i in missing:
+        rows[i]["answer"] = "there"
+    return rows
+
+
+def test_a_row_without_its_answer_has_a_part_but_is_left_out():
+    data = asked(40, range(0, 40, 4))
+    sources, split = make_splits(DataSpec(data, 0.25, data[:4]), ANSWERED)
+    assert split.rows == {"train": 30, "validation": 10, "test": 4} and len(split.assignment) == 40
+    left = {}
+    for name, source in sources.items():
+        questions = [q for chunk in source.chunks() for q in chunk["question"]]
+        left[name] = split.rows[name] - len(questions)
+        assert source.notes.get("missing answers", 0) == left[name]
+        assert not {data[i]["question"] for i in range(0, 40, 4)} & set(questions)
+    assert left["train"] + left["validation"] == 10 and left["test"] == 1
+    _, whole = make_splits(DataSpec(data, 0.25, data[:4], missing="keep"), ANSWERED)
+    assert whole.sha256 == split.sha256
+    with pytest.raises(InputError, match="row 5: in column 'answer' an answer out of its context"):
+        make_splits(DataSpec(asked(40, [4]), 0.25, missing="error"), ANSWERED)
+
+
+def test_broken_tags_may_be_refused():
+    data = [{"tokens": ["a", f"t{i}"], "tags": ["O", "B-X"]} for i in range(20)]
+    data += [{"tokens": ["a", "b"], "tags": ["O", "I-X"]}]
+    fields = {"text": "text", "spans": "spans"}
+    sources, _ = make_splits(DataSpec(data, 0), fields)
+    assert list(sources["train"].chunks()) and sources["train"].notes == {"repaired tags": 1}
+    with pytest.raises(InputError, match="the list, row 21: .*'I-X' at token 2"):
+        make_splits(DataSpec(data, 0, broken="refuse"), fields)
+
+
+def test_columns_may_name_what_a_field_is_made_of():
+    data = [{"w": ["a", f"t{i}"], "t": ["O", "B-X"]} for i in range(20)]
+    spec = DataSpec(data, 0.1, columns={"tokens": "w", "tags": "t"})
+    _, split = make_splits(spec, {"text": "text", "spans": "spans"})
+    assert split.counts["train"] == {"X": 18}
+    with pytest.raises(InputError, match="names the field 'tokens'; this task has: text, label"):
+        make_splits(DataSpec(rows(), columns={"tokens": "w"}), FIELDS)

@@ -10,6 +10,7 @@ from kerasft._core.errors import InputError
 from kerasft.data import open_source, split_rows, take, text_key, text_keys
 
 SHARES = {"train": 0.8, "validation": 0.1, "test": 0.1}
+SPEAKERS = ("user", "assistant")
 
 
 def made(rows=2000, classes=5, distinct=0.9, seed=0):
@@ -233,3 +234,32 @@ def test_take_from_a_file_that_has_changed(tmp_path):
         path.write_text(content)
         with pytest.raises(InputError, match="has changed since it was split: 3 rows"):
             list(part.chunks())
+
+
+@pytest.mark.parametrize(
+    ("kind", "one", "twin", "other"),
+    [
+        ("texts", ["A", "b"], ["a", " B"], ["ab"]),
+        ("texts", ["A", "b"], ["a", "b"], ["b", "a"]),
+        ("messages", ["Hi", "Yes"], ["hi ", "yes"], ["Hi", "No"]),
+        ("messages", ["Hi", "Yes"], ["hi", "yes"], ["Hi Yes"]),
+        ("optional text", "A", "a", None),
+    ],
+)
+def test_keys_of_all_that_holds_text(kind, one, twin, other):
+    data = [{"x": cell} for cell in (one, twin, other)]
+    keys = text_keys(open_source(data, {"x": kind}))
+    assert keys[0] == keys[1] != keys[2]
+
+
+def test_roles_belong_to_the_text():
+    chats = [[{"role": "user", "content": "a"}, {"role": r, "content": "b"}] for r in SPEAKERS]
+    keys = text_keys(open_source([{"x": chat} for chat in chats], {"x": "messages"}))
+    assert keys[0] != keys[1]
+
+
+def test_a_row_without_its_answer_has_a_key_too():
+    data = [{"context": "a", "answers": [{"text": "b"}]}, {"context": "b", "answers": []}]
+    source = open_source(data, {"context": "text", "answers": "answers"})
+    assert [len(chunk["context"]) for chunk in source.chunks()] == [1]
+    assert text_keys(source).tolist() == [text_key("a"), text_key("b")]

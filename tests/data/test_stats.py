@@ -58,3 +58,15 @@ def test_duplicates_within_and_across():
     assert found.within == {"train": 1, "validation": 2, "test": 1}
     assert found.across == {"train": {"validation": 0, "test": 3}, "validation": {"test": 1}}
     assert duplicates({"train": source("a")}).across == {}
+
+
+def test_summary_of_spans_chats_and_lists():
+    data = [{"text": "abcd", "spans": [[0, 1, "B"], [1, 2, "A"], [2, 3, "A"]]}, {"text": "ab"}]
+    found = summarise(open_source(data, {"text": "text", "spans": "spans", "words": "words"}))
+    assert (found.labels, found.unlabelled, found.rows) == ({"A": 1, "B": 1}, 1, 2)
+    rows = [{"chat": ["abc", "de"], "more": ["x", "yz"]}, {"chat": ["a"], "note": "", "more": []}]
+    fields = {"chat": "messages", "note": "optional text", "more": "texts"}
+    found = summarise(open_source(rows, fields))
+    assert found.characters["chat"][0.0] == 1 and found.characters["chat"][1.0] == 5
+    assert found.characters["more"][1.0] == 3 and found.characters["note"][1.0] == 0
+    assert (found.labels, found.unlabelled, found.empty) == ({}, 0, {}), "a note may be empty"
