@@ -35,12 +35,12 @@ PACKAGE = {
 }
 ROOMS = {
     "backbones": """FAMILIES ROLES Block Family HeadStyle Site Sites build_backbone
-        describe_backbone family_of load load_tokenizer presets save_tokenizer set_template sites
-        template_of""",
+        describe_backbone family_of load load_tokenizer presets run_packed save_tokenizer
+        set_template sites template_of""",
     "backbones.huggingface": "Head load_folder read_head write_folder",
-    "data": """DataSpec Duplicates Encoded Feed Plan Source Split Summary batches check_labels
-        discover_labels duplicates embedded encode_rows encoder label_field make_splits open_source
-        order_labels quantiles split_rows summarise take text_key text_keys""",
+    "data": """DataSpec Duplicates Encoded Feed PackedPlan Plan Source Split Summary batches
+        check_labels discover_labels duplicates embedded encode_rows encoder label_field make_splits
+        open_source order_labels pack_rows quantiles split_rows summarise take text_key text_keys""",
     "evaluation": "Collector Report history plots",
     "export": "export_saved_model",
     "heads": "POOLINGS ClassificationHead Pool",

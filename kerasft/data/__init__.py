@@ -4,6 +4,7 @@ from kerasft.data.batches import Feed, Plan, batches, encoder
 from kerasft.data.bundled import embedded
 from kerasft.data.encoded import Encoded, encode_rows
 from kerasft.data.labels import check_labels, discover_labels, label_field, order_labels
+from kerasft.data.packing import PackedPlan, pack_rows
 from kerasft.data.source import Source, open_source
 from kerasft.data.spec import DataSpec, make_splits
 from kerasft.data.split import Split, split_rows, take, text_key, text_keys
@@ -14,6 +15,7 @@ __all__ = [
     "Duplicates",
     "Encoded",
     "Feed",
+    "PackedPlan",
     "Plan",
     "Source",
     "Split",
@@ -29,6 +31,7 @@ __all__ = [
     "make_splits",
     "open_source",
     "order_labels",
+    "pack_rows",
     "quantiles",
     "split_rows",
     "summarise",
