@@ -39,8 +39,9 @@ ROOMS = {
         set_template sites template_of""",
     "backbones.huggingface": "Head load_folder read_head write_folder",
     "data": """DataSpec Duplicates Encoded Feed PackedPlan Plan Source Split Summary batches
-        check_labels discover_labels duplicates embedded encode_rows encoder label_field make_splits
-        open_source order_labels pack_rows quantiles split_rows summarise take text_key text_keys""",
+        check_labels discover_labels duplicates embedded encode_rows encoder label_field
+        make_splits open_source order_labels pack_rows quantiles split_rows summarise take text_key
+        text_keys""",
     "evaluation": "Collector Report history plots",
     "export": "export_saved_model",
     "heads": "POOLINGS ClassificationHead Pool",
