@@ -35,8 +35,8 @@ PACKAGE = {
 }
 ROOMS = {
     "backbones": """FAMILIES ROLES Block Family HeadStyle Site Sites build_backbone
-        describe_backbone family_of load load_tokenizer presets save_tokenizer set_template sites
-        template_of""",
+        describe_backbone family_of load load_tokenizer presets run_packed save_tokenizer
+        set_template sites template_of""",
     "backbones.huggingface": "Head load_folder read_head write_folder",
     "data": """DataSpec Duplicates Encoded Feed Plan Source Split Summary batches check_labels
         chunk_labels discover_labels duplicates embedded encode_rows encoder helpers join

@@ -10,6 +10,7 @@ from kerasft.backbones.describe import (
 )
 from kerasft.backbones.families import FAMILIES, Family, HeadStyle, family_of
 from kerasft.backbones.load import load, presets
+from kerasft.backbones.packing import run_packed
 from kerasft.backbones.sites import ROLES, Block, Site, Sites, sites
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "load",
     "load_tokenizer",
     "presets",
+    "run_packed",
     "save_tokenizer",
     "set_template",
     "sites",

@@ -50,7 +50,8 @@ class Family:
         model_types: values of `model_type` in a Hugging Face config.json.
         maskable: whether padding is masked; FNet has no mask, so its texts are padded to a
             fixed length, because padding moves its answers.
-        packable: whether several texts can share a row with attention kept apart.
+        packable: whether several texts can share a row with attention kept apart (`run_packed`).
+        unpackable: why not, where not.
         shares_blocks: one block is run many times (ALBERT), so no method can treat blocks apart.
         config: arguments of the backbone's constructor that its `get_config` forgets.
     """
@@ -63,6 +64,7 @@ class Family:
     model_types: tuple[str, ...] = ()
     maskable: bool = True
     packable: bool = True
+    unpackable: str = ""
     shares_blocks: bool = False
     config: tuple[str, ...] = ()
 
@@ -81,16 +83,19 @@ FAMILIES = (
     _encoder("xlm_roberta", "XLMRobertaBackbone", "XLMRobertaTokenizer", _ROBERTA, "xlm-roberta"),
     _encoder("distil_bert", "DistilBertBackbone", "DistilBertTokenizer", _DISTIL, "distilbert"),
     _encoder("albert", "AlbertBackbone", "AlbertTokenizer", _POOLED, "albert", shares_blocks=True),
-    _encoder(
-        "deberta_v3",
-        "DebertaV3Backbone",
-        "DebertaV3Tokenizer",
-        _DEBERTA,
-        "deberta-v2",
-        packable=False,
-    ),
+    # Packable, although its positions are special: they are buckets of distances, and its blocks
+    # take a mask between tokens.
+    _encoder("deberta_v3", "DebertaV3Backbone", "DebertaV3Tokenizer", _DEBERTA, "deberta-v2"),
     _encoder("electra", "ElectraBackbone", "ElectraTokenizer", _ELECTRA, "electra"),
-    _encoder("f_net", "FNetBackbone", "FNetTokenizer", _POOLED, maskable=False, packable=False),
+    _encoder(
+        "f_net",
+        "FNetBackbone",
+        "FNetTokenizer",
+        _POOLED,
+        maskable=False,
+        packable=False,
+        unpackable="a Fourier transform mixes all tokens of a row, and there is no mask",
+    ),
     _decoder("gpt2", "GPT2Backbone", "GPT2Tokenizer", "gpt2"),
     _decoder("opt", "OPTBackbone", "OPTTokenizer"),
     _decoder("llama", "LlamaBackbone", "LlamaTokenizer"),

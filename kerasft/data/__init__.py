@@ -11,6 +11,7 @@ from kerasft.data.labels import (
     order_labels,
 )
 from kerasft.data.masking import mask_tokens
+from kerasft.data.packing import PackedPlan, pack_rows
 from kerasft.data.rows import helpers
 from kerasft.data.source import Source, open_source
 from kerasft.data.spec import DataSpec, make_splits
@@ -23,6 +24,7 @@ __all__ = [
     "Duplicates",
     "Encoded",
     "Feed",
+    "PackedPlan",
     "Plan",
     "Source",
     "Split",
@@ -43,6 +45,7 @@ __all__ = [
     "mask_tokens",
     "open_source",
     "order_labels",
+    "pack_rows",
     "quantiles",
     "split_rows",
     "summarise",

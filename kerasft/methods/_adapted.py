@@ -3,7 +3,7 @@
 from typing import Any
 
 from kerasft._core import stack
-from kerasft.backbones import build_backbone, describe_backbone
+from kerasft.backbones import build_backbone, describe_backbone, run_packed
 from kerasft.methods import registry
 
 stack.ensure()
@@ -31,7 +31,9 @@ class Adapted(keras.layers.Layer):
         self.backbone = registry.build(method).apply(pristine)
 
     def call(self, inputs, training=None):
-        """Run the backbone."""
+        """Run the backbone; inputs with `document_ids` are rows of several documents each."""
+        if isinstance(inputs, dict) and "document_ids" in inputs:
+            return run_packed(self.backbone, inputs, training)
         return self.backbone(inputs, training=training)
 
     def get_config(self):

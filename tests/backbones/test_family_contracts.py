@@ -69,7 +69,8 @@ def test_what_a_family_can_do():
     rows = {family.name: family for family in FAMILIES}
     assert [name for name in NAMES if not rows[name].maskable] == ["f_net"]
     assert [name for name in NAMES if rows[name].shares_blocks] == ["albert"]
-    assert [name for name in NAMES if not rows[name].packable] == ["deberta_v3", "f_net"]
+    assert [name for name in NAMES if not rows[name].packable] == ["f_net"]
+    assert [name for name in NAMES if rows[name].unpackable] == ["f_net"]
 
 
 def test_a_foreign_backbone_and_model_type_are_refused():
