@@ -52,6 +52,7 @@ def detokenizer(tokenizer: Any, drop: Sequence[int] = ()) -> Callable[[Any], Any
         for index in drop:
             known &= ids.flat_values != index
         text = join(tf.ragged.boolean_mask(ids, ids.with_flat_values(known)))
+        text = tf.convert_to_tensor(text, tf.string)  # outside a graph KerasHub gives a list
         return tf.strings.unicode_transcode(text, "UTF-8", "UTF-8", errors="replace")
 
     return detokenize
