@@ -132,7 +132,7 @@ def test_an_empty_prompt_is_one_pad():
 def said(text, stop=(), row=1, **options):
     """What a toy that says the text makes of it; the first row's prompt is longer."""
     tokenizer = tiny.tokenizer("gpt2")
-    script = tokenizer(text)
+    script = tokenizer([text])[0]
     model = scripted([0, *script] if row else script, tokenizer.vocabulary_size())
     options = {"max_new_tokens": len(script), "detokenize": detokenizer(tokenizer)} | options
     prompts = [[1], [1, 1]] if row else [[1]]
@@ -154,7 +154,7 @@ def test_stop_strings(stop):
 
 def test_a_stop_string_ends_the_row():
     tokenizer = tiny.tokenizer("gpt2")
-    script = tokenizer("the film was good")
+    script = tokenizer(["the film was good"])[0]
     model = scripted(script, tokenizer.vocabulary_size())
     more = {"max_new_tokens": len(script), "detokenize": detokenizer(tokenizer)}
     found = generate(model, *padded([[1]]), stop=["il"], **more)

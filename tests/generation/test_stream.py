@@ -32,7 +32,7 @@ def both(model, prompt=(1,), **options):
 
 
 def speaker(text=TEXT):
-    script = tokenizer()(text)
+    script = tokenizer()([text])[0]
     return scripted(script, tokenizer().vocabulary_size()), len(script)
 
 
@@ -48,7 +48,7 @@ def test_whole_characters(model):
     assert len(parts) > 10 and "" not in parts and "\ufffd" not in "".join(parts)
     assert count > len(parts)  # some characters took several tokens
     assert len(model.compiled) == 1
-    cut, text = both(model, max_new_tokens=len(tokenizer()("the film 很")) - 1)
+    cut, text = both(model, max_new_tokens=len(tokenizer()(["the film 很"])[0]) - 1)
     assert "".join(cut) == text == "the film \ufffd"  # the text itself ends within a character
 
 
@@ -69,8 +69,8 @@ def test_stop_strings(model, stop):
 def test_noise():
     """Random bytes: broken characters everywhere."""
     noisy = toy(tokenizer().vocabulary_size())
-    for seed in range(3):
-        parts, text = both(noisy, (5, 6), temperature=1.0, seed=seed, max_new_tokens=40)
+    for seed in range(2):
+        parts, text = both(noisy, (5, 6), temperature=1.0, seed=seed, max_new_tokens=24)
         assert "".join(parts) == text and "\ufffd" in text
 
 
