@@ -13,6 +13,7 @@ _ROOMS = (
     "data",
     "evaluation",
     "export",
+    "generation",
     "heads",
     "methods",
     "metrics",

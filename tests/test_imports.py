@@ -13,7 +13,7 @@ ROOMS = [
     {"_core", "_version"},
     {"data", "preprocessing", "optimizers", "metrics"},
     {"backbones"},
-    {"heads", "methods", "objectives"},
+    {"heads", "methods", "objectives", "generation"},
     {"tasks"},
     {"evaluation"},
     {"export"},

@@ -20,6 +20,7 @@ PACKAGE = {
     "doctor",
     "evaluation",
     "export",
+    "generation",
     "heads",
     "load",
     "methods",
@@ -44,6 +45,8 @@ ROOMS = {
         text_key text_keys""",
     "evaluation": "Collector Report history plots",
     "export": "export_saved_model",
+    "generation": """Cached beam_search choose detokenizer generate lm_logits repetition_penalty
+        step_model stream temperature top_k top_p""",
     "heads": "POOLINGS ClassificationHead Pool",
     "metrics": """choose_thresholds ece mae mse multiclass multilabel pearson plain r2 reliability
         scores spearman text_report""",
