@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from kerasft._core.errors import InputError
 from kerasft.backbones import _surgery
-from kerasft.backbones.characters import Characters, Words, find_words, read_characters
+from kerasft.backbones.characters import Characters, find_words, read_characters
 from kerasft.backbones.words import WHITE, bert_alone, bert_plain, bert_words
 
 
@@ -144,9 +144,11 @@ def _byte_pieces(tokenizer: Any, maker: Any, texts: Any) -> tuple:
     end = end - tf.gather(base, row)
     begin = tf.maximum(end - length, 0)
     first, last = _places(chars, size, row, begin, end)
-    # The first piece of every word says where it begins.
+    # The first piece of every word says where it begins; what no piece is made of is apart.
     heads = tf.boolean_mask(found.values.row_splits[:-1], found.values.row_lengths() > 0)
-    cut = _cuts(chars, size, tf.gather(row, heads), tf.gather(begin, heads))
+    rest = tf.reduce_sum(ids.with_flat_values(length), 1) - added
+    starts = tf.concat([tf.gather(begin, heads), tf.maximum(rest, 0)], 0)
+    cut = _cuts(chars, size, tf.concat([tf.gather(row, heads), tf.range(tf.size(rest))], 0), starts)
     none = tf.zeros_like(white)
     return ids, find_words(chars, white, none, none, cut), (first, last, end <= 0)
 
@@ -201,16 +203,18 @@ def _places(chars: Characters, size: Any, row: Any, begin: Any, end: Any) -> tup
 
 
 def _cuts(chars: Characters, size: Any, row: Any, begin: Any) -> Any:
-    """Which places words begin at that begin at a byte, and the first place of every text.
+    """The places of the bytes where words begin, and the first place of every text: bool [places].
 
-    Where the byte lies inside of what some characters have melted into, it is the next place.
+    For a byte inside of what a character has become it is the place after that.
     """
     upto, base = _bytes_upto(chars, size, row)
-    place = tf.searchsorted(upto, begin + base, side="right")
-    inside = tf.gather(upto - size, tf.minimum(place, tf.size(size) - 1)) < begin + base
-    place = tf.minimum(place + tf.cast(inside, tf.int32), tf.gather(chars.rows, row + 1) - 1)
+    last = tf.size(size) - 1
+    place = tf.minimum(tf.searchsorted(upto, begin + base, side="right"), last)
+    after = tf.searchsorted(upto, tf.gather(upto, place), side="right")
+    place = tf.where(tf.gather(upto - size, place) < begin + base, after, place)
+    place = tf.minimum(place, tf.gather(chars.rows, row + 1) - 1)
     every = tf.concat([place, chars.rows[:-1]], 0)
-    return tf.math.unsorted_segment_sum(tf.ones_like(every), every, tf.size(size)) > 0
+    return tf.math.unsorted_segment_sum(tf.ones_like(every), every, last + 1) > 0
 
 
 def _bytes_upto(chars: Characters, size: Any, row: Any) -> tuple:
