@@ -18,8 +18,10 @@ _UNSPACED = (
     r"\p{Han}|\p{Hiragana}|\p{Katakana}|\p{Thai}|\p{Lao}|\p{Khmer}|\p{Myanmar}"
     r"|[\x{30FC}\x{FF70}]"
 )
-_JAMO = r"[\x{1100}-\x{11FF}\x{3131}-\x{318E}\x{FFA0}-\x{FFDC}]"
-_HANGUL = rf"{_JAMO}|[\x{{AC00}}-\x{{D7A3}}]"
+# Letters of Hangul that melt into syllables, and those that do so in NFKC and NFKD alone.
+_JAMO = r"[\x{1100}-\x{11FF}]"
+_COMPATIBLE_JAMO = r"[\x{3131}-\x{318E}\x{FFA0}-\x{FFDC}]"
+_SYLLABLES = r"[\x{AC00}-\x{D7A3}]"
 
 
 @dataclass(frozen=True)
@@ -46,9 +48,10 @@ class Characters:
         """Which places hold a character that a regular expression matches: bool [places]."""
         return self.each(tf.strings.regex_full_match(self.known, pattern))
 
-    def rest_of_clusters(self, white: Any) -> Any:
+    def rest_of_clusters(self, white: Any, form: str) -> Any:
         """Places whose character can melt with the one before, in a Unicode normal form."""
-        jamo = self.matching(_JAMO) & _one_on(self.matching(_HANGUL))
+        letters = f"{_JAMO}|{_COMPATIBLE_JAMO}" if form.startswith("NFK") else _JAMO
+        jamo = self.matching(letters) & _one_on(self.matching(f"{letters}|{_SYLLABLES}"))
         return (self.matching(_EXTENDS) & ~_one_on(white)) | jamo
 
 

@@ -232,7 +232,7 @@ def _byte_sizes(chars: Characters, white: Any, maker: Any, form: str) -> Any:
     import tensorflow_text as tf_text
 
     size = chars.each(maker.lengths(tf_text.normalize_utf8(chars.known, form)))
-    rest = chars.rest_of_clusters(white)
+    rest = chars.rest_of_clusters(white, form)
     cluster = tf.cumsum(tf.cast(~rest, tf.int32)) - 1
     count = tf.math.segment_sum(tf.ones_like(cluster), cluster)
     several = tf.gather(count > 1, cluster)

@@ -11,20 +11,22 @@ from kerasft._core import stack
 from kerasft._core.errors import InputError
 from kerasft.backbones import _surgery, characters, offsets
 from kerasft.backbones.offsets import pieces, surfaces
-from kerasft.backbones.words import Splitting
+from kerasft.backbones.words import Splitting, sign
 from kerasft.export.gate import check_saved_model
 from kerasft.testing import tiny
 
 stack.ensure()
 import tensorflow as tf  # noqa: E402  (after the backend is chosen)
 
+from kerasft.backbones.bpe import ByteMerges  # noqa: E402
+
 GOLDEN = ("xlm-roberta", "albert", "gemma", "mistral", "qwen2")
 TINY = ("bert", "distil_bert", "electra", "gpt2", "roberta", "opt", "llama3", "qwen3")
 TINY += ("xlm_roberta", "deberta_v3", "f_net", "llama")
 VARIANTS = ("bert with accents", "roberta, a space in front", "gpt2 without a byte", "gpt2 NFKC")
 NAMES = (*TINY, *VARIANTS, *(f"golden {name}" for name in GOLDEN))
-# Four kinds on 2,000 strings each, the others on fewer.
-MOST = {"bert": 2000, "gpt2": 2000, "golden qwen2": 2000, "golden xlm-roberta": 2000}
+# The three kinds on 2,000 strings each, the others on fewer.
+MOST = {"bert": 2000, "gpt2": 2000, "golden xlm-roberta": 2000, "golden qwen2": 600}
 # Models that keep spaces give other ids for a text with spaces in front.
 DROP_SPACES = ("bert", "distil_bert", "bert with accents", "xlm_roberta", "golden xlm-roberta")
 
@@ -42,7 +44,8 @@ def tokenizer_of(name):
         made.kerasft_splitting = Splitting(form="NFKC")
     if name == "gpt2 without a byte":
         left = {k: v for k, v in made.vocabulary.items() if k != reference.letters()[0xCC]}
-        made.kerasft_merges = type(made.kerasft_merges)(left, made.merges, {})
+        specials = {sign(i): left[token] for i, token in enumerate(made.unsplittable_tokens)}
+        made.kerasft_merges = ByteMerges(left, made.merges, specials)
     return made
 
 
@@ -87,7 +90,10 @@ def strings_for(name, count, seed=0):
 
 def found_in(name, texts):
     """[(id, start, end, word)] of every text."""
-    found = tf.function(lambda x: vars(pieces(tokenizer_of(name), x)))(tf.constant(texts))
+    return listed(vars(pieces(tokenizer_of(name), tf.constant(texts))))
+
+
+def listed(found):
     columns = [found[key].to_list() for key in ("ids", "start", "end", "word")]
     return [list(zip(*row, strict=True)) for row in zip(*columns, strict=True)]
 
@@ -106,29 +112,23 @@ def differing(name, texts):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_ids_are_the_tokenizers(name):
-    texts = odd_strings(300, seed=1)
-    tokenizer = tokenizer_of(name)
-    found = pieces(tokenizer, tf.constant(texts))
-    assert found.ids.to_list() == tokenizer(texts)
-    assert {x.dtype for x in vars(found).values()} == {tf.int32}
-
-
-@pytest.mark.parametrize("name", NAMES)
 def test_offsets_are_those_of_the_reference(name):
-    assert differing(name, strings_for(name, MOST.get(name, 250))) == []
+    assert differing(name, strings_for(name, MOST.get(name, 100)))[:3] == []
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_offsets_are_those_of_the_reference_on_many(name):
-    assert differing(name, strings_for(name, 10_000, seed=7)) == []
+    assert differing(name, strings_for(name, 10_000, seed=7))[:3] == []
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_offsets_are_in_the_text_and_go_forward(name):
-    texts = odd_strings(300, seed=2)
-    for text, rows in zip(texts, found_in(name, texts), strict=True):
+def test_ids_are_the_tokenizers_and_offsets_go_forward(name):
+    texts, tokenizer = odd_strings(150, seed=2), tokenizer_of(name)
+    found = pieces(tokenizer, tf.constant(texts))
+    assert found.ids.to_list() == tokenizer(texts)
+    assert {x.dtype for x in vars(found).values()} == {tf.int32}
+    for text, rows in zip(texts, listed(vars(found)), strict=True):
         starts = [start for _, start, _, _ in rows]
         words = [word for _, _, _, word in rows if word >= 0]
         assert starts == sorted(starts)
@@ -140,7 +140,7 @@ def test_offsets_are_in_the_text_and_go_forward(name):
 @pytest.mark.parametrize("name", DROP_SPACES)
 @pytest.mark.parametrize("k", [1, 3])
 def test_spaces_in_front_shift_by_their_number(name, k):
-    texts = odd_strings(500, seed=3)
+    texts = odd_strings(200, seed=3)
     plain = found_in(name, texts)
     shifted = [[(i, s + k, e + k, w) for i, s, e, w in rows] for rows in plain]
     assert found_in(name, [" " * k + text for text in texts]) == shifted
@@ -149,7 +149,7 @@ def test_spaces_in_front_shift_by_their_number(name, k):
 @pytest.mark.parametrize("name", ["gpt2", "golden qwen2", "golden gemma"])
 def test_where_spaces_are_kept_words_shift_all_the_same(name):
     # A piece may take the space in front along, so that only the words can be the same.
-    texts = [t for t in strings_for(name, 300, seed=4) if t[:1].isalpha() and t[:1].isascii()]
+    texts = [t for t in strings_for(name, 200, seed=4) if t[:1].isalpha() and t[:1].isascii()]
     for plain, moved in zip(
         found_in(name, texts), found_in(name, [f" {t}" for t in texts]), strict=True
     ):
@@ -163,12 +163,12 @@ CASES = [
     ("bert", "the Cafe\u0301, ok", [(0, 3, 0), (4, 9, 1), (9, 10, 2), (11, 13, 3)]),
     ("bert", "\xad\x01the\x01 a\xadb", [(2, 5, 0), (7, 10, 1)]),
     ("bert", "很 好看", [(0, 1, 0), (2, 3, 1), (3, 4, 2)]),
-    ("golden xlm-roberta", "很好", [(0, 0, -1), (0, 1, 0), (1, 2, 1)]),
-    ("golden xlm-roberta", "  很", [(2, 2, -1), (2, 3, 0)]),
+    ("xlm_roberta", "很好", [(0, 0, -1), (0, 1, 0), (1, 2, 1)]),
+    ("xlm_roberta", "  很", [(2, 2, -1), (2, 3, 0)]),
     ("golden xlm-roberta", " \t", []),
     ("golden gemma", "\u3000好", [(1, 1, -1)] * 3 + [(1, 2, 0)]),
     ("gpt2", " film\n", [(1, 5, 0), (6, 6, -1)]),
-    ("golden qwen2", "e\u0301,", [(0, 2, 0), (0, 2, 0), (2, 3, 1)]),
+    ("golden qwen2", "e\u0301,", [(0, 2, 0), (2, 3, 1)]),
     ("gpt2", "a<|endoftext|>b", [(0, 1, 0), (1, 14, 1), (14, 15, 2)]),
     ("roberta, a space in front", "film", [(0, 4, 0)]),
 ]
@@ -257,9 +257,11 @@ def test_a_saved_model_gives_the_same(name, tmp_path):
     loaded = tf.saved_model.load(str(tmp_path / "saved")).signatures["tokenize"]
     check_saved_model(str(tmp_path / "saved"), 0)
     texts = tf.constant(odd_strings(100, seed=6))
-    wanted = tokenize(texts)
+    wanted = vars(pieces(module.tokenizer, texts))  # outside of any graph
+    wanted = wanted | {"surface": surfaces(texts, wanted["start"], wanted["end"])}
     for key, value in loaded(texts).items():
-        assert value.numpy().tolist() == wanted[key].numpy().tolist()
+        fill = "" if key == "surface" else -1
+        assert value.numpy().tolist() == wanted[key].to_tensor(fill).numpy().tolist()
 
 
 # --- mutations ----------------------------------------------------------------------------------
