@@ -245,6 +245,33 @@ def splitting_of(tokenizer: Any) -> Splitting | None:
     return getattr(tokenizer, "kerasft_splitting", None)
 
 
+def piece_maker(tokenizer: Any) -> tuple[str, Any]:
+    """What makes pieces in a tokenizer that `in_graph` has made over, and its kind.
+
+    Returns:
+        ("wordpiece", FastWordpieceTokenizer), ("bytes", ByteMerges),
+        ("sentencepiece", SentencepieceTokenizer) or ("", None) for any other tokenizer.
+    """
+    import keras_hub
+
+    if splitting_of(tokenizer) is not None:
+        return "bytes", tokenizer.kerasft_merges
+    if isinstance(tokenizer, keras_hub.tokenizers.WordPieceTokenizer) and tokenizer.split:
+        tokenizer._maybe_initialized_tf()
+        return "wordpiece", tokenizer._fast_word_piece
+    if isinstance(tokenizer, keras_hub.tokenizers.SentencePieceTokenizer) and tokenizer.proto:
+        return "sentencepiece", tokenizer._sentence_piece
+    return "", None
+
+
+def ragged_ids(tokenizer: Any, texts: Any) -> Any:
+    """`tokenizer(texts)` as a RaggedTensor, also outside a graph, where KerasHub makes lists."""
+    from keras_hub.src.utils.tensor_utils import no_convert_scope
+
+    with no_convert_scope():
+        return tokenizer(texts)
+
+
 def _wordpiece_ids(tokenizer: Any, texts: Any) -> Any:
     import tensorflow as tf
 
@@ -280,11 +307,19 @@ def _byte_pair_ids(tokenizer: Any, texts: Any) -> Any:
     import tensorflow as tf
 
     texts = tf.convert_to_tensor(texts)
-    flat = tf.reshape(texts, [-1])
-    if tokenizer.add_prefix_space:
-        flat = tf.strings.regex_replace(flat, "^([^ ])", r" \1")
-    words = bpe_words(flat, tokenizer.kerasft_splitting, _specials(tokenizer))
-    pieces = tokenizer.kerasft_merges(words.flat_values)
-    splits = tf.gather(pieces.row_splits, words.row_splits)
-    ids = tf.RaggedTensor.from_row_splits(pieces.flat_values, splits, validate=False)
+    ids = byte_pair_words(tokenizer, tf.reshape(texts, [-1])).merge_dims(-2, -1)
     return ids[0] if texts.shape.rank == 0 else ids
+
+
+def byte_pair_words(tokenizer: Any, texts: Any) -> Any:
+    """Ids of the pieces of each word of a byte-level BPE: [batch, (words), (pieces)]."""
+    words = bpe_words(spaced(tokenizer, texts), splitting_of(tokenizer), _specials(tokenizer))
+    return words.with_flat_values(tokenizer.kerasft_merges(words.flat_values))
+
+
+def spaced(tokenizer: Any, texts: Any) -> Any:
+    """Texts with the space that a byte-level BPE puts in front of each, if it does."""
+    import tensorflow as tf
+
+    add = tokenizer.add_prefix_space
+    return tf.strings.regex_replace(texts, "^([^ ])", r" \1") if add else texts

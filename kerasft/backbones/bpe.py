@@ -60,6 +60,38 @@ class ByteMerges(tf.Module):
                 if all(letter in letters for letter in piece):
                     known.setdefault(bytes(letters[letter] for letter in piece), index)
         self._entire = _table(list(known), list(known.values()), tf.string, -1)
+        self._sizes = self._bytes_of(vocabulary, set(entire.values()))
+
+    def sizes(self, ids: tf.Tensor) -> tf.Tensor:
+        """How many bytes of the text each piece stands for, those that the vocabulary has.
+
+        Args:
+            ids: int32, any shape.
+
+        Returns:
+            int32, the same shape.
+        """
+        return tf.gather(tf.constant(self._sizes), ids)
+
+    def lengths(self, texts: tf.Tensor) -> tf.Tensor:
+        """How many bytes of each text the vocabulary has: int32, by which `sizes` adds up."""
+        if min(self._of_byte) >= 0:
+            return tf.strings.length(texts)
+        data = tf.strings.bytes_split(texts)
+        byte = tf.io.decode_raw(data.flat_values, tf.uint8, fixed_length=1)[:, 0]
+        known = tf.gather(tf.constant(self._of_byte) >= 0, tf.cast(byte, tf.int32))
+        return tf.reduce_sum(data.with_flat_values(tf.cast(known, tf.int32)), 1)
+
+    def _bytes_of(self, vocabulary: Mapping[str, int], specials: set[int]) -> np.ndarray:
+        letters = byte_letters()
+        sizes = np.zeros(max([*vocabulary.values(), *specials]) + 1, "int32")
+        for piece, index in vocabulary.items():
+            if index not in specials and all(letter in letters for letter in piece):
+                data = bytes(letters[letter] for letter in piece)
+            else:
+                data = piece.encode()
+            sizes[index] = sum(self._of_byte[b] >= 0 for b in data)
+        return sizes
 
     def __call__(self, words: tf.Tensor) -> tf.RaggedTensor:
         """Ids of the pieces of every word.

@@ -26,6 +26,7 @@ _INNER_MARKS = r"\x{F0000}-\x{F1000}"
 _SPECIAL_CLASS = r"[\x{F0000}-\x{F0FFF}]"
 _BREAKS = r"\r\n"
 _BLANKS = r"\t\v\f\x{85}\p{Z}"
+WHITE = f"[{_BREAKS}{_BLANKS}]"
 
 _PUNCTUATION = r"[!-/:-@\[-`{-~]|\p{P}"
 _CJK = (
@@ -71,6 +72,18 @@ def bert_words(text: Any, lowercase: bool, strip_accents: bool, split_on_cjk: bo
     Returns:
         Ragged string [batch, (words)].
     """
+    import tensorflow_text as tf_text
+
+    text = bert_plain(text, lowercase, strip_accents, split_on_cjk)
+    return tf_text.regex_split(text, " |" + _PUNCTUATION, _PUNCTUATION)
+
+
+def bert_plain(text: Any, lowercase: bool, strip_accents: bool, split_on_cjk: bool) -> Any:
+    """A text as BERT splits it: cleaned, lowered, with spaces for all white space.
+
+    It can be made character by character: joined, the answers are the answer for the whole text,
+    but for the order of marks on one letter.
+    """
     import tensorflow as tf
     import tensorflow_text as tf_text
 
@@ -85,7 +98,14 @@ def bert_words(text: Any, lowercase: bool, strip_accents: bool, split_on_cjk: bo
         # The only letter that TensorFlow lowers by its place in the word and BERT does not.
         text = tf.strings.regex_replace(text, "Σ", "σ")
         text = tf.strings.lower(text, encoding="utf-8")
-    return tf_text.regex_split(text, " |" + _PUNCTUATION, _PUNCTUATION)
+    return text
+
+
+def bert_alone(plain: Any) -> Any:
+    """Whether a character, as `bert_plain` makes it, is a word of its own: bool."""
+    import tensorflow as tf
+
+    return tf.strings.regex_full_match(plain, f" .+ |{_PUNCTUATION}")
 
 
 def bpe_words(text: Any, splitting: Splitting, specials: tuple[str, ...] = ()) -> Any:
