@@ -10,6 +10,7 @@ from kerasft.backbones.describe import (
 )
 from kerasft.backbones.families import FAMILIES, Family, HeadStyle, family_of
 from kerasft.backbones.load import load, presets
+from kerasft.backbones.offsets import Pieces, pieces, surfaces
 from kerasft.backbones.packing import run_packed
 from kerasft.backbones.sites import ROLES, Block, Site, Sites, sites
 
@@ -19,6 +20,7 @@ __all__ = [
     "Block",
     "Family",
     "HeadStyle",
+    "Pieces",
     "Site",
     "Sites",
     "build_backbone",
@@ -26,10 +28,12 @@ __all__ = [
     "family_of",
     "load",
     "load_tokenizer",
+    "pieces",
     "presets",
     "run_packed",
     "save_tokenizer",
     "set_template",
     "sites",
+    "surfaces",
     "template_of",
 ]

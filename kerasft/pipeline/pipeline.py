@@ -15,7 +15,7 @@ from kerasft.backbones import (
     sites,
     template_of,
 )
-from kerasft.data import check_labels, encoder, open_source
+from kerasft.data import check_labels, encoder, helpers, open_source
 from kerasft.evaluation import Collector, Report
 from kerasft.methods import Adapted, adapt
 from kerasft.methods import registry as methods
@@ -193,7 +193,8 @@ class Pipeline:
         source = self.source(data, columns)
         task = self.task
         collector = Collector(task.name, task.kind, task.labels, **task.scoring())
-        for fields in source.chunks(_CHUNK):
+        # A row that training leaves out, because its answer is not in its context, is scored.
+        for fields in source.every_row().chunks(_CHUNK):
             shown = {name: fields[name] for name in task.inputs}
             features = self.encode(fields)
             scores = task.scores(self.outputs(features), features)
@@ -210,7 +211,8 @@ class Pipeline:
 
     def _columns(self, columns: dict[str, str] | None) -> dict[str, str]:
         known = self.info.get("columns", {}) if columns is None else columns
-        return {k: v for k, v in known.items() if k in self.task.fields()}
+        fields = self.task.fields()
+        return {k: v for k, v in known.items() if k in fields or k in helpers(fields)}
 
     # --- save and load --------------------------------------------------------------------------
 

@@ -132,7 +132,7 @@ def best_tags(logits: Any, tags: Tags, constrained: bool) -> tuple[Any, Any]:
             tf.cast(log_p.row_lengths(), tf.int32),
             allowed_transitions=tf.constant(tags.allowed()),
             use_log_space=True,
-            use_start_end_states=True,
+            use_start_and_end_states=True,
         )
         best = log_p.with_flat_values(tf.cast(found.flat_values, tf.int32))
     else:

@@ -289,9 +289,14 @@ class TextClassification:
         """Whether something is still to be chosen on validation rows."""
         return self.problem == "multi-label" and not self.thresholds
 
-    def tuned(self, y_true: np.ndarray, outputs: np.ndarray) -> "TextClassification":
+    @property
+    def untuned(self) -> "TextClassification":
+        """The task whose scores `tuned` is given."""
+        return self
+
+    def tuned(self, truth: list, scores: list) -> "TextClassification":
         """The task with what is chosen on validation rows: the thresholds of a multi-label task."""
         if not self.tunable:
             return self
-        chosen = choose_thresholds(y_true, self.scores(outputs))
+        chosen = choose_thresholds(np.stack(truth), np.stack(scores))
         return dataclasses.replace(self, thresholds=tuple(float(t) for t in chosen))

@@ -57,6 +57,8 @@ def prepare_data(recipe: Recipe, empty: str = "error") -> Prepared:
         data.source("test"),
         dict(data.columns),
         data.separator,
+        broken=data.broken,
+        missing=data.missing,
     )
     sources, split = make_splits(spec, task.fields(), recipe.seed, empty)
     found = {label for counts in split.counts.values() for label in counts}

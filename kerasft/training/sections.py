@@ -80,6 +80,10 @@ class Data(Section):
         columns: name of a field of the task -> name of the column that holds it.
         max_length: longest text, in tokens with the special ones; the rest is cut.
         separator: what stands between the labels of a multi-label cell.
+        broken: tags that break their scheme are read as they were meant and counted (`repair`),
+            or refused with file and line (`refuse`).
+        missing: a row whose context holds none of its answers is left out of training and counted
+            (`drop`), or stops with file and line (`error`).
     """
 
     train: Source = Field(description=_SOURCE)
@@ -90,6 +94,9 @@ class Data(Section):
     )
     max_length: Whole = Field(256, ge=8, description="a whole number of tokens, at least 8")
     separator: Text = Field("|", description="a text of at least one character (in quotes)")
+
+    broken: Literal["repair", "refuse"] = "repair"
+    missing: Literal["drop", "error"] = "drop"
 
     @model_validator(mode="after")
     def _leaves_rows_to_train_on(self) -> "Data":

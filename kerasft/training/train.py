@@ -225,9 +225,12 @@ class Run:
     def _tune(self, rows: Any) -> None:
         if not self.task.tunable:
             return
-        chunks = [(self.task.truth(c), self.pipe.logits(c)) for c in rows.chunks()]
-        y_true, logits = (np.concatenate(parts) for parts in zip(*chunks, strict=True))
-        self.pipe.task = self.task = self.task.tuned(y_true, logits)
+        truth, scores, task = [], [], self.task.untuned
+        for fields in rows.chunks():
+            features = self.pipe.encode(fields)
+            truth += list(task.truth(fields))
+            scores += list(task.scores(self.pipe.outputs(features), features))
+        self.pipe.task = self.task = self.task.tuned(truth, scores)
 
     def _score(self, **facts: Any) -> Any:
         part = self.prepared.scored
@@ -239,6 +242,7 @@ class Run:
             "preset": self.recipe.preset,
             "method": self.recipe.method,
             "seed": self.recipe.seed,
+            "data": {n: dict(s.notes) for n, s in self.prepared.sources.items() if s.notes},
             "best_epoch": self.progress.best_epoch,
             "parameters": int(sum(_size(v) for v in model.weights)),
             "trainable_parameters": int(sum(_size(v) for v in model.trainable_weights)),

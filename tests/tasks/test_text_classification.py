@@ -262,11 +262,12 @@ def test_thresholds_are_chosen_once():
     made = task(problem="multi-label", labels=("a", "b"))
     y = np.array([[1, 0], [1, 0], [0, 1], [0, 1]], np.float32)
     logits = np.array([[-1.0, -4.0], [-1.2, -5.0], [-3.0, 2.0], [-4.0, 3.0]], np.float32)
-    tuned = made.tuned(y, logits)
+    scores = made.scores(logits)
+    tuned = made.tuned(list(y), list(scores))
     chosen = decoded(tuned, logits)["labels"]
     assert [[v for v in row if v] for row in chosen.tolist()] == [[b"a"], [b"a"], [b"b"], [b"b"]]
-    assert tuned.tuned(y, -logits) is tuned
-    assert task().tuned(y, logits) == task()
+    assert tuned.tuned(list(y), list(1 - scores)) is tuned
+    assert task().tuned(list(y), list(scores)) == task()
 
 
 # --- model and options ----------------------------------------------------------------------------
