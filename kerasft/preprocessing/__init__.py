@@ -1,7 +1,17 @@
 """Level 1: text to ids, in the graph."""
 
 from kerasft.preprocessing import chat, tags
-from kerasft.preprocessing.template import Template, pack
+from kerasft.preprocessing.template import Template, pack, ragged_ids
 from kerasft.preprocessing.windows import beside, row_begins, taken, windows
 
-__all__ = ["Template", "beside", "chat", "pack", "row_begins", "tags", "taken", "windows"]
+__all__ = [
+    "Template",
+    "beside",
+    "chat",
+    "pack",
+    "ragged_ids",
+    "row_begins",
+    "tags",
+    "taken",
+    "windows",
+]

@@ -52,7 +52,7 @@ def pack(texts, template: Template, max_length: int, fixed: bool = False) -> dic
     import tensorflow_text as tf_text
 
     budget = max_length - template.added(len(texts))
-    texts = [_ragged(t) for t in texts]
+    texts = [ragged_ids(t) for t in texts]
     if len(texts) == 1:
         kept = [texts[0][:, :budget]]
     else:
@@ -89,8 +89,8 @@ def pack(texts, template: Template, max_length: int, fixed: bool = False) -> dic
     return {"token_ids": token_ids, "segment_ids": segment_ids, "padding_mask": mask}
 
 
-def _ragged(ids):
-    """Ids as a RaggedTensor, int32."""
+def ragged_ids(ids):
+    """Ids as a RaggedTensor, int32 [batch, (tokens)]; a tokenizer outside a graph gives lists."""
     if isinstance(ids, tf.RaggedTensor):
         return tf.cast(ids, tf.int32)
     return tf.RaggedTensor.from_row_lengths(

@@ -124,9 +124,10 @@ def best_tags(logits: Any, tags: Tags, constrained: bool) -> tuple[Any, Any]:
 
     log_p = logits.with_flat_values(tf.nn.log_softmax(logits.flat_values))
     if constrained:
+        dense = log_p.to_tensor()
         # The op takes no batch without words.
-        width = tf.maximum(tf.reduce_max(tf.concat([log_p.row_lengths(), [0]], 0)), 1)
-        dense = log_p.to_tensor(shape=[None, width, len(tags.names)])
+        missing = tf.maximum(1 - tf.shape(dense)[1], 0)
+        dense = tf.pad(dense, [[0, 0], [0, missing], [0, 0]])
         found = tf_text.viterbi_constrained_sequence(
             dense,
             tf.cast(log_p.row_lengths(), tf.int32),
@@ -134,7 +135,7 @@ def best_tags(logits: Any, tags: Tags, constrained: bool) -> tuple[Any, Any]:
             use_log_space=True,
             use_start_and_end_states=True,
         )
-        best = log_p.with_flat_values(tf.cast(found.flat_values, tf.int32))
+        best = log_p.with_flat_values(tf.reshape(tf.cast(found.flat_values, tf.int32), [-1]))
     else:
         best = log_p.with_flat_values(tf.argmax(log_p.flat_values, -1, output_type=tf.int32))
     p = tf.gather(tf.exp(log_p.flat_values), best.flat_values, batch_dims=1)

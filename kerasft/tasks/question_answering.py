@@ -12,7 +12,7 @@ from kerasft._core.errors import InputError
 from kerasft.backbones import pieces, surfaces, template_of
 from kerasft.heads import TokenHead
 from kerasft.metrics import answer_scores
-from kerasft.preprocessing import beside, pack, taken, windows
+from kerasft.preprocessing import beside, pack, ragged_ids, taken, windows
 from kerasft.tasks import _spans
 from kerasft.tasks._models import functional
 
@@ -108,7 +108,7 @@ class QuestionAnswering:
         most = min(self.max_question, (self.max_length - added) // 2)
         if most <= 0:
             raise InputError(f"`max_length` leaves no room for text. Received: {self.max_length}.")
-        question = tf.cast(tokenizer(fields["question"])[:, :most], tf.int32)
+        question = ragged_ids(tokenizer(fields["question"]))[:, :most]
         found = pieces(tokenizer, fields["context"])
         asked = tf.cast(question.row_lengths(), tf.int32)
         row, begin, end = windows(

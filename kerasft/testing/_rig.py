@@ -8,6 +8,8 @@ import numpy as np
 
 from kerasft._core import stack
 from kerasft._core.weights import named
+from kerasft.backbones import template_of
+from kerasft.data import Feed, Plan, encode_rows, encoder
 from kerasft.methods import adapt
 from kerasft.optimizers import adamw
 from kerasft.pipeline import Pipeline
@@ -59,16 +61,47 @@ def trainable(model: Any) -> list[str]:
 def sample(task: Any, rows: int) -> dict[str, list]:
     """Rows for a task, by the kinds of its fields; another label from row to row."""
     labels = list(getattr(task, "labels", ()))
+    fields = task.fields()
+    texts = [_TEXTS[i % len(_TEXTS)] for i in range(rows)]
     made = {
-        "text": [_TEXTS[i % len(_TEXTS)] for i in range(rows)],
+        "text": texts,
+        "optional text": texts,
+        "texts": [("good", "bad", "film")[: 2 + i % 2] for i in range(rows)],
         "label": [labels[i % len(labels)] for i in range(rows)] if labels else [],
         "labels": [tuple(labels[: i % (len(labels) + 1)]) for i in range(rows)],
         "number": [0.5 * i - 1.0 for i in range(rows)],
+        "whole": [i % 3 for i in range(rows)],
+        "messages": [(("user", text or "hi"), ("assistant", "the film")) for text in texts],
     }
-    return {
-        name: made[kind][n:] + made[kind][:n]
-        for n, (name, kind) in enumerate(task.fields().items())
-    }
+    found: dict[str, list] = {}
+    for n, (name, kind) in enumerate(fields.items()):
+        if kind == "spans":
+            found[name] = [
+                _first_word(text, labels[i % len(labels)]) for i, text in enumerate(texts)
+            ]
+        elif kind == "answers":
+            found[name] = [_last_word(text) for text in found["context"]]
+        else:
+            found[name] = made[kind][n:] + made[kind][:n]
+    return found
+
+
+def _first_word(text: str, label: str) -> tuple:
+    word = text.split()[:1]
+    return tuple((text.index(w), text.index(w) + len(w), label) for w in word)
+
+
+def _last_word(text: str) -> tuple:
+    return tuple((text.rindex(w), w) for w in text.split()[-1:])
+
+
+def feed(pipe: Pipeline, rows: int = 7, batch_size: int = 3) -> Feed:
+    """Sample rows of a pipeline's task as batches for `fit`, in their order."""
+    encode = encoder(pipe.task, pipe.tokenizer, pipe.task.reads)
+    pad = template_of(pipe.tokenizer).pad
+    encoded = encode_rows([sample(pipe.task, rows)], encode, pipe.task, keep=pipe.inputs, pad=pad)
+    plan = Plan(encoded.lengths, batch_size, shuffle=False)
+    return Feed(encoded, plan, pipe.inputs, pipe.fixed_length)
 
 
 def targets(task: Any, rows: int) -> np.ndarray:
@@ -76,13 +109,16 @@ def targets(task: Any, rows: int) -> np.ndarray:
     return task.targets(sample(task, rows))
 
 
-def stepped(pipe: Pipeline, steps: int = 2, objectives: tuple[Any, ...] = ()) -> list[float]:
+def stepped(
+    pipe: Pipeline, steps: int = 2, objectives: tuple[Any, ...] = (), batch: tuple | None = None
+) -> list[float]:
     """Train some steps with AdamW and weight decay on one batch; returns the losses."""
     fitted = compiled(pipe.model, pipe.task, adamw(1e-2, pipe.model, weight_decay=0.1), objectives)
     fitted.run_eagerly = True  # a step is over sooner than its graph is made
-    x = tiny.features(pipe.model)
-    y = targets(pipe.task, len(x["token_ids"]))
-    return [float(fitted.train_on_batch(x, y, return_dict=True)["loss"]) for _ in range(steps)]
+    if batch is None:
+        x = tiny.features(pipe.model)
+        batch = (x, targets(pipe.task, len(x["token_ids"])))
+    return [float(fitted.train_on_batch(*batch, return_dict=True)["loss"]) for _ in range(steps)]
 
 
 def replicas() -> Any:
@@ -91,7 +127,11 @@ def replicas() -> Any:
 
 
 def fitted_with_sgd(
-    strategy: Any, build: Any, objectives: tuple[Any, ...] = (), rate: float = 0.02
+    strategy: Any,
+    build: Any,
+    objectives: tuple[Any, ...] = (),
+    rate: float = 0.02,
+    rows: Feed | None = None,
 ) -> tuple[Fitted, float]:
     """Fit three batches, the last of one row, under a strategy; the model and its loss.
 
@@ -99,11 +139,20 @@ def fitted_with_sgd(
         strategy: a tf.distribute strategy, or None for one device.
         build: makes the pipeline, always with the same weights.
         objectives: objectives that are bound to the model.
+        rate: the learning rate.
+        rows: the batches (see `feed`); random ids when None.
     """
     with strategy.scope() if strategy else contextlib.nullcontext():
         pipe = build()
         bound = tuple(o.bind(pipe.model) for o in objectives)
         fitted = compiled(pipe.model, pipe.task, keras.optimizers.SGD(rate), bound)
+    data = _random_rows(pipe) if rows is None else rows.dataset(rows.batches)
+    steps = 3 if rows is None else rows.plan.steps
+    history = fitted.fit(data.repeat(), steps_per_epoch=steps, epochs=1, shuffle=False, verbose=0)
+    return fitted, history.history["loss"][0]
+
+
+def _random_rows(pipe: Pipeline) -> Any:
     x = tiny.features(pipe.model, rows=7)
     y = targets(pipe.task, 7)
 
@@ -113,6 +162,4 @@ def fitted_with_sgd(
 
     kinds = {n: tf.TensorSpec((None, None), tf.int32) for n in x}
     kind = tf.TensorSpec((None, *y.shape[1:]), y.dtype)
-    data = tf.data.Dataset.from_generator(batches, output_signature=(kinds, kind))
-    history = fitted.fit(data.repeat(), steps_per_epoch=3, epochs=1, shuffle=False, verbose=0)
-    return fitted, history.history["loss"][0]
+    return tf.data.Dataset.from_generator(batches, output_signature=(kinds, kind))

@@ -1,9 +1,11 @@
 """The contract of a task, part by part."""
 
+import dataclasses
 import json
 import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -11,18 +13,20 @@ import numpy as np
 
 from kerasft._core import stack
 from kerasft.backbones import template_of
-from kerasft.data import encoder
+from kerasft.data import Plan, encoder, input_specs
 from kerasft.data.fields import KINDS
 from kerasft.pipeline import Pipeline
 from kerasft.tasks import registry
 from kerasft.testing import _rig, tiny
 from kerasft.testing._compare import close, equal, same, same_names
+from kerasft.training.fitted import Fitted
 
 stack.ensure()
 import keras  # noqa: E402  (after the backend is chosen)
 import tensorflow as tf  # noqa: E402
 
 _FEATURES = ("token_ids", "segment_ids", "padding_mask")
+ROWS = 7
 
 
 @dataclass
@@ -34,21 +38,40 @@ class Case:
     outputs: tuple[str, ...] | None
     pipe: Pipeline
 
-    def fields(self, rows: int = 7) -> dict[str, list]:
+    def fields(self, rows: int = ROWS) -> dict[str, list]:
         """Rows with every field of the task."""
         return _rig.sample(self.task, rows)
 
-    def texts(self, rows: int = 7) -> dict[str, list]:
+    def texts(self, rows: int = ROWS) -> dict[str, list]:
         """Rows with the text fields only."""
         fields = self.fields(rows)
         return {name: fields[name] for name in self.task.inputs}
 
-    def features(self) -> dict[str, Any]:
-        """The texts as inputs of the model."""
-        encoded = self.pipe.encode(self.texts())
-        width = encoded["token_ids"].shape[1]
-        spare = [(0, 0), (0, (self.pipe.fixed_length or width) - width)]
-        return {n: tf.constant(np.pad(encoded[n], spare)) for n in self.pipe.inputs}
+    @cached_property
+    def encoded(self) -> dict[str, np.ndarray]:
+        """The inputs of the answers as `encode` gives them."""
+        return self.pipe.encode(self.texts())
+
+    @cached_property
+    def outputs_of_model(self) -> np.ndarray:
+        """The raw outputs for them."""
+        return self.pipe.outputs(self.encoded)
+
+    @cached_property
+    def feed(self) -> Any:
+        """Rows to learn from."""
+        return _rig.feed(self.pipe)
+
+    def learned(self) -> tuple:
+        """All rows as one batch: features, targets and, where tokens have their own, weights."""
+        rows = np.arange(len(self.feed.rows))
+        whole = dataclasses.replace(self.feed, plan=Plan(rows, len(rows), shuffle=False))
+        return next(whole.batches())
+
+    def raw(self, features: dict[str, np.ndarray]) -> Any:
+        """Outputs for a batch of `learned`, as the loss is given them."""
+        fitted = Fitted(self.pipe.model, self.task.loss())
+        return fitted({n: tf.constant(v) for n, v in features.items()}, training=False)
 
 
 def check_task(
@@ -95,47 +118,63 @@ def _fields(case: Case) -> None:
     values = case.task.targets(rows, features)
     count = len(features["token_ids"]) // case.task.sides
     equal((len(values), values.dtype.kind in "if"), (count, True), "one target each, of numbers")
-    equal(len(case.task.truth(rows)), 7, "one truth a row")
-    equal(case.task.with_labels({}).name, case.task.name, "the task that has seen labels")
+    equal(len(case.task.truth(rows)), ROWS, "one truth a row")
+    counts = dict.fromkeys(case.task.labels, 1)
+    equal(case.task.with_labels(counts).labels, case.task.labels, "the labels once seen")
 
 
 def _encode(case: Case) -> None:
     task, tokenizer, texts = case.task, case.pipe.tokenizer, case.texts()
     graph = encoder(task, tokenizer)
     together = graph(texts)
-    eager = task.encode(tokenizer, {n: tf.constant(v) for n, v in texts.items()})
+    specs = input_specs(task)
+    given = {
+        n: tf.ragged.constant(v) if n in _ragged(specs) else tf.constant(v)
+        for n, v in texts.items()
+    }
+    eager = {n: np.asarray(v) for n, v in task.encode(tokenizer, given).items()}
     same(together, eager, "encoding in the graph and outside, the")
-    same_names(together, _FEATURES, "the features")
+    equal(set(_FEATURES) <= set(together), True, f"the features hold {_FEATURES}")
     ids, mask = together["token_ids"], together["padding_mask"]
-    equal({v.dtype.name for v in together.values()}, {"int32"}, "types of the features")
+    equal({together[n].dtype.name for n in _FEATURES}, {"int32"}, "types of the features")
     equal(ids.shape[1] <= task.max_length, True, "the width is at most `max_length`")
     equal(bool((np.diff(mask, axis=1) <= 0).all()), True, "padding is on the right")
     equal(bool((mask.sum(1) > 0).all()), True, "every row has something to read")
     pad = template_of(tokenizer).pad
     equal(set(ids[mask == 0]) <= {pad}, True, "padding holds the pad id")
-    for row in range(len(mask)):
+    owner = together.get("row", np.arange(ROWS))
+    equal(sorted(set(owner.tolist())), list(range(ROWS)), "every row has a sequence")
+    for row in range(ROWS):
         alone = graph({name: values[row : row + 1] for name, values in texts.items()})
-        width = int(mask[row].sum())
-        cut = {name: value[row : row + 1, :width] for name, value in together.items()}
-        same(alone, cut, f"row {row} alone and among others, the")
+        width = int(mask[owner == row].sum(1).max())
+        cut = {n: together[n][owner == row][:, :width] for n in _FEATURES}
+        same({n: alone[n] for n in _FEATURES}, cut, f"row {row} alone and among others, the")
+
+
+def _ragged(specs: dict[str, Any]) -> set[str]:
+    return {n for n, spec in specs.items() if isinstance(spec, tf.RaggedTensorSpec)}
 
 
 def _model(case: Case) -> None:
-    model, x = case.pipe.model, case.features()
+    model, out = case.pipe.model, case.outputs_of_model
     equal(type(model).__name__, "Functional", "the class of the model")
     names = [i.name.split(":")[0] for i in case.pipe.backbone.inputs]
     same_names(case.pipe.inputs, names, "the inputs of the model and the backbone")
-    out = model(x, training=False)
-    equal((out.dtype.name, out.shape[0]), ("float32", 7), "type and rows of the outputs")
-    score = case.task.scores(np.asarray(out))
-    equal((len(score), bool(np.isfinite(score).all())), (7, True), "finite scores, one a row")
+    count = len(case.encoded["token_ids"])
+    equal((out.dtype.name, out.shape[0]), ("float32", count), "type and rows of the outputs")
+    score = case.task.scores(out, case.encoded)
+    equal(len(score), ROWS, "scores, one a row")
+    if isinstance(score, np.ndarray):
+        equal(bool(np.isfinite(score).all()), True, "finite scores")
 
 
 def _loss(case: Case) -> None:
-    loss, y = case.task.loss(), tf.constant(case.task.targets(case.fields()))
-    out = case.pipe.model(case.features(), training=False)
+    x, y, *weights = case.learned()
+    loss, y, out = case.task.loss(), tf.constant(y), case.raw(x)
     rows = np.asarray(loss.call(y, out))
-    equal(rows.shape, (7,), "the shape of the loss before its mean: one value a row")
+    equal(rows.shape, (len(y),), "the shape of the loss before its mean: one value an example")
+    equal(bool(np.isfinite(rows).all()), True, "finite losses")
+    equal(len(weights), int(case.task.tokenwise), "examples have weights where tokens are learned")
     close(np.asarray(loss(y, out)), rows.mean(), 1e-6, "the loss is the mean over the rows; it")
     again = keras.losses.deserialize(keras.losses.serialize(loss))
     same(np.asarray(again.call(y, out)), rows, "the loss made again from its configuration")
@@ -148,42 +187,71 @@ def _loss(case: Case) -> None:
 
 
 def _metrics(case: Case) -> None:
-    y = case.task.targets(case.fields())
-    out = case.pipe.model(case.features(), training=False)
+    x, y, *_ = case.learned()
+    out = case.raw(x)
     for metric in case.task.metrics():
         metric.update_state(y, out)
         equal(bool(np.isfinite(float(metric.result()))), True, f"{metric.name} is a number")
 
 
 def _decode(case: Case) -> None:
-    out = case.pipe.model(case.features(), training=False)
-    together = {n: np.asarray(v) for n, v in case.task.decode(out).items()}
+    features = {n: tf.convert_to_tensor(v) for n, v in case.encoded.items()}
+    out = tf.constant(case.outputs_of_model)
+    together = {n: np.asarray(v) for n, v in case.task.decode(out, features).items()}
     if case.outputs is not None:
         same_names(together, case.outputs, "the names of the answers")
-    equal({len(v) for v in together.values()}, {7}, "answers, one a row")
-    graph = tf.function(case.task.decode)(out)
+    equal({len(v) for v in together.values()}, {ROWS}, "answers, one a row")
+    equal(set(case.task.padded) <= set(together), True, "`padded` are names of answers")
+    graph = tf.function(case.task.decode)(out, features)
     for name, value in together.items():
         if value.dtype.kind == "f":
             close(graph[name], value, 1e-6, f"decoded in the graph, {name}")
         else:
             equal(graph[name].numpy().tolist(), value.tolist(), f"decoded in the graph, {name}")
-    for row in range(7):
-        alone = case.task.decode(out[row : row + 1])
+    texts = case.texts()
+    for row in range(ROWS):
+        part = case.pipe.encode({n: v[row : row + 1] for n, v in texts.items()})
+        alone = case.task.decode(case.pipe.outputs(part), part)
         for name, value in together.items():
             _same_row(np.asarray(alone[name])[0], value[row], f"row {row} alone, {name}")
 
 
 def _same_row(alone: np.ndarray, among: np.ndarray, what: str) -> None:
+    """Equal but for the padding that another row of the batch asks for."""
     alone, among = np.ravel(alone), np.ravel(among)
     if among.dtype.kind == "f":
-        close(alone, among, 1e-6, what)
+        width = max(len(alone), len(among))
+        alone, among = (np.pad(v, (0, width - len(v))) for v in (alone, among))
+        # Both are at most about 1, and summed in another order.
+        close(alone, among, 1e-5, what, absolute=bool(np.abs(among).max(initial=0.0) <= 1.0))
         return
-    equal([v for v in alone if v], [v for v in among if v], what)
+    pads = (b"", -1)
+    equal([v for v in alone if v not in pads], [v for v in among if v not in pads], what)
 
 
 def _training(case: Case) -> None:
-    losses = _rig.stepped(case.pipe, 2)
+    losses = _rig.stepped(case.pipe, 2, batch=case.learned())
     equal(bool(np.isfinite(losses).all()), True, f"finite losses ({losses})")
+
+
+def _replicas(case: Case) -> str | None:
+    strategy = _rig.replicas()
+    if strategy is None:
+        return "there is one CPU device; two are set with tf.config"
+
+    # Dropout is drawn by each replica for itself.
+    still = {f.name: 0.0 for f in dataclasses.fields(case.task) if f.name == "head_dropout"}
+    task = dataclasses.replace(case.task, **still)
+
+    def build() -> Pipeline:
+        return _rig.pipeline(case.family, "full", task)
+
+    one, loss = _rig.fitted_with_sgd(None, build, rows=case.feed)
+    two, loss_of_two = _rig.fitted_with_sgd(strategy, build, rows=case.feed)
+    close(loss_of_two, loss, 1e-5, "the loss on two replicas")
+    wanted = _rig.values(one.model.weights)
+    close(_rig.values(two.model.weights), wanted, 1e-6, "two replicas:", absolute=True)
+    return None
 
 
 def _pipeline(case: Case) -> None:
@@ -210,4 +278,5 @@ TASK_PARTS: dict[str, Callable[[Case], str | None]] = {
     "decode": _decode,
     "training": _training,
     "pipeline": _pipeline,
+    "replicas": _replicas,
 }

@@ -3,7 +3,7 @@
 import pytest
 
 from kerasft.backbones import FAMILIES
-from kerasft.tasks import TextClassification, registry
+from kerasft.tasks import QuestionAnswering, TextClassification, TokenClassification, registry
 from kerasft.testing import check_task
 from kerasft.testing.contracts import TASK_PARTS
 
@@ -34,10 +34,41 @@ MEMBERS = {
         ("labels", "probabilities", "logits"),
     ),
     "regression": (TextClassification(problem="regression", max_length=16), ("score",)),
+    "entities": (
+        TokenClassification(labels=("LOC", "PER"), max_length=16, overlap=4),
+        ("text", "label", "start", "end", "score"),
+    ),
+    "entities with ends": (
+        TokenClassification(
+            labels=("LOC",),
+            scheme="iobes",
+            decoding="argmax",
+            max_length=12,
+            overlap=0,
+            label_smoothing=0.1,
+        ),
+        ("text", "label", "start", "end", "score"),
+    ),
+    "answers": (
+        QuestionAnswering(max_length=16, max_question=4, overlap=3, answers=2),
+        ("answer", "start", "end", "score"),
+    ),
+    "answers or none": (
+        QuestionAnswering(max_length=16, max_question=4, overlap=3, unanswerable=True),
+        ("answer", "start", "end", "score"),
+    ),
     "mean pooling": (TextClassification(labels=LABELS, max_length=16, pooling="mean"), SINGLE),
 }
 LIGHT = ("config", "fields", "model", "loss", "metrics", "decode")
-ELSEWHERE = {("single-label", "gpt2"), ("single-label", "f_net"), ("weighted pairs", "roberta")}
+ELSEWHERE = {
+    ("single-label", "gpt2"),
+    ("single-label", "f_net"),
+    ("weighted pairs", "roberta"),
+    ("entities", "xlm_roberta"),
+    ("entities with ends", "gpt2"),
+    ("answers", "xlm_roberta"),
+    ("answers or none", "roberta"),
+}
 PAIRS = [
     pytest.param(name, family.name, id=f"{name.replace(' ', '_')}-{family.name}")
     for name in MEMBERS
