@@ -130,12 +130,14 @@ def find_words(chars: Characters, white: Any, gone: Any, alone: Any, cut: Any = 
     """
     joiner = chars.each(chars.codes == _JOINER)
     gone = gone & ~white
-    alone = alone | chars.matching(_UNSPACED)
+    unspaced = chars.matching(_UNSPACED)
     extends = chars.matching(_EXTENDS) | _one_on(joiner)
     glued = extends & ~white & _last(~gone, ~white, False)
     head = ~white & ~gone & ~glued
     part = tf.cumsum(tf.cast(white if cut is None else cut, tf.int32))
-    begins = head & ((part != _last(head, part, -1)) | alone | _last(head, alone, False))
+    # What is glued to the word before may still be the end of one for the tokenizer.
+    after = _last(head, alone | unspaced, False) | _last(~gone, alone, False)
+    begins = head & ((part != _last(head, part, -1)) | alone | unspaced | after)
     inside = tf.cast(head | glued, tf.int32)
     upto = tf.cumsum(inside)
     places = tf.range(tf.size(inside))
