@@ -12,6 +12,7 @@ import sys
 import tempfile
 from pathlib import Path
 from typing import Any
+from unicodedata import category
 
 import _harness as harness
 
@@ -37,6 +38,10 @@ def spans(kind: str, text: str, row: list, names: list[str]) -> list[tuple[int, 
     for (begin, _), number in zip(offsets, numbers, strict=True):
         first.setdefault(number, begin)
     cuts = None if kind == "sentencepiece" else set(first.values())
+    if kind == "wordpiece":  # a piece may reach over what BERT takes away
+        covered -= {p for p in covered if text[p] in "\0\ufffd" or category(text[p])[0] == "C"}
+    if kind == "sentencepiece":  # the same at the beginning of a text; NUL is a sign for it
+        covered -= {p for p in covered if category(text[p]) == "Cc" and text[p] != "\0"}
     kept = range(len(text)) if kind == "bytes" else covered
     owner = number_words(text, white, kept, cuts=cuts)
     found = []
@@ -48,13 +53,24 @@ def spans(kind: str, text: str, row: list, names: list[str]) -> list[tuple[int, 
     return found
 
 
+def loses_signs(text: str, row: list) -> bool:
+    """Whether a visible sign is in no offset of Hugging Face.
+
+    Its normaliser for SentencePiece loses marks after some signs, and is one place off after a
+    control character in front. The ids may be the same, where both have the unknown piece.
+    """
+    covered = {p for begin, end in row[1] for p in range(begin, end)}
+    return any(category(c)[0] in "LMNPS" and p not in covered for p, c in enumerate(text))
+
+
 def folder_for(path: Path, out: str) -> str:
     """A folder whose tokenizer Hugging Face reads without SentencePiece's own library."""
     if (path / "tokenizer.json").exists():
         return str(path)
-    from kerasft.backbones.huggingface import load_folder, write_folder
+    from kerasft.backbones import load
+    from kerasft.backbones.huggingface.tokenizer_files import write_tokenizer
 
-    write_folder(out, *load_folder(str(path)), None, 512)
+    write_tokenizer(out, load(str(path))[1], max_length=512, segments=False)
     return out
 
 
@@ -67,15 +83,18 @@ def compare(path: Path, python: str, texts: list[str]) -> tuple[dict[str, int], 
 
     _, tokenizer = load(str(path))
     with tempfile.TemporaryDirectory() as out:
-        job = {"folder": folder_for(path, f"{out}/folder"), "texts": texts}
+        job = {"folder": folder_for(path, out), "texts": texts}
         answer = harness.other_python(python, "_offsets_side.py", job)
     found = pieces(tokenizer, tf.constant(texts))
     columns = [getattr(found, key).to_list() for key in ("start", "end", "word")]
-    count: dict[str, Any] = {"texts": len(texts), "other ids": 0, "other offsets": 0}
+    count: dict[str, Any] = {"texts": len(texts), "other ids": 0}
+    count |= {"signs in no offset of Hugging Face": 0, "other offsets": 0}
     names, odd = list(map(str, tokenizer.get_vocabulary())), []
     for text, ids, row, *got in zip(texts, found.ids.to_list(), answer["rows"], *columns):
         if ids != row[0]:
             count["other ids"] += 1
+        elif MODELS[path.name] == "sentencepiece" and loses_signs(text, row):
+            count["signs in no offset of Hugging Face"] += 1
         elif list(zip(*got)) != spans(MODELS[path.name], text, row, names):
             count["other offsets"] += 1
             odd.append(text)

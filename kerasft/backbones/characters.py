@@ -18,10 +18,14 @@ _UNSPACED = (
     r"\p{Han}|\p{Hiragana}|\p{Katakana}|\p{Thai}|\p{Lao}|\p{Khmer}|\p{Myanmar}"
     r"|[\x{30FC}\x{FF70}]"
 )
-# Letters of Hangul that melt into syllables, and those that do so in NFKC and NFKD alone.
-_JAMO = r"[\x{1100}-\x{11FF}]"
-_COMPATIBLE_JAMO = r"[\x{3131}-\x{318E}\x{FFA0}-\x{FFDC}]"
-_SYLLABLES = r"[\x{AC00}-\x{D7A3}]"
+# Letters of Hangul that melt into syllables, each with those that it follows. In NFKC and NFKD
+# more of them do.
+_JAMO = (
+    (r"[\x{1161}-\x{1175}]", r"[\x{1100}-\x{1112}]"),
+    (r"[\x{11A8}-\x{11C2}]", r"[\x{1161}-\x{1175}\x{AC00}-\x{D7A3}]"),
+)
+_COMPATIBLE = r"[\x{1100}-\x{11FF}\x{3131}-\x{318E}\x{FFA0}-\x{FFDC}]"
+_COMPATIBLE_JAMO = ((_COMPATIBLE, rf"{_COMPATIBLE}|[\x{{AC00}}-\x{{D7A3}}]"),)
 
 
 @dataclass(frozen=True)
@@ -50,9 +54,10 @@ class Characters:
 
     def rest_of_clusters(self, white: Any, form: str) -> Any:
         """Places whose character can melt with the one before, in a Unicode normal form."""
-        letters = f"{_JAMO}|{_COMPATIBLE_JAMO}" if form.startswith("NFK") else _JAMO
-        jamo = self.matching(letters) & _one_on(self.matching(f"{letters}|{_SYLLABLES}"))
-        return (self.matching(_EXTENDS) & ~_one_on(white)) | jamo
+        rest = self.matching(_EXTENDS) & ~_one_on(white)
+        for letter, before in _COMPATIBLE_JAMO if form.startswith("NFK") else _JAMO:
+            rest |= self.matching(letter) & _one_on(self.matching(before))
+        return rest
 
 
 def read_characters(texts: Any) -> Characters:
@@ -130,12 +135,14 @@ def find_words(chars: Characters, white: Any, gone: Any, alone: Any, cut: Any = 
     """
     joiner = chars.each(chars.codes == _JOINER)
     gone = gone & ~white
-    alone = alone | chars.matching(_UNSPACED)
+    unspaced = chars.matching(_UNSPACED)
     extends = chars.matching(_EXTENDS) | _one_on(joiner)
     glued = extends & ~white & _last(~gone, ~white, False)
     head = ~white & ~gone & ~glued
     part = tf.cumsum(tf.cast(white if cut is None else cut, tf.int32))
-    begins = head & ((part != _last(head, part, -1)) | alone | _last(head, alone, False))
+    # What is glued to the word before may still be the end of one for the tokenizer.
+    after = _last(head, alone | unspaced, False) | _last(~gone, alone, False)
+    begins = head & ((part != _last(head, part, -1)) | alone | unspaced | after)
     inside = tf.cast(head | glued, tf.int32)
     upto = tf.cumsum(inside)
     places = tf.range(tf.size(inside))

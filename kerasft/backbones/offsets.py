@@ -198,6 +198,9 @@ def _places(chars: Characters, size: Any, row: Any, begin: Any, end: Any) -> tup
     upto, base = _bytes_upto(chars, size, row)
     first = tf.searchsorted(upto, begin + base, side="right")
     last = tf.searchsorted(upto, tf.maximum(end - 1, begin) + base, side="right")
+    # With what has melted into it.
+    last = tf.gather(upto, tf.minimum(last, tf.size(size) - 1))
+    last = tf.searchsorted(upto, last, side="right") - 1
     stop = tf.gather(chars.rows, row + 1) - 1
     return tf.minimum(first, stop), tf.minimum(last, stop)
 

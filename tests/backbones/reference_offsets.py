@@ -47,6 +47,7 @@ def number_words(text, white, kept, alone=(), cuts=None):
             belongs_to_the_one_before(char) or text[place - 1 : place] == ZWJ
         ):
             owner[place] = attach
+            fresh = fresh or (place in kept and place in alone)
         elif place in kept:
             own = place in alone or bool(UNSPACED.match(char))
             word += fresh or own or single
