@@ -10,7 +10,7 @@ import numpy as np
 from kerasft._core import files, stack
 from kerasft._core.checks import whole
 from kerasft._core.errors import InputError, KerasftError
-from kerasft.backbones import template_of
+from kerasft.backbones import pieces, template_of
 from kerasft.data import input_specs
 from kerasft.export.gate import check_saved_model
 
@@ -32,8 +32,9 @@ def export_saved_model(pipe: Any, folder: str, version: int | None = None) -> st
     """Write `folder/version/`, load it again, and compare its answers with the model's.
 
     The signatures: `serving_default` from strings (`text`, for pairs also `text_pair`) to the
-    task's answers, and `token_ids` from the backbone's inputs (int32, `padding_mask` bool) to
-    `logits`. Weights are stored once. The version appears whole or not at all.
+    task's answers, `token_ids` from the backbone's inputs (int32, `padding_mask` bool) to
+    `logits`, and `tokenize` from `text` to the pieces and their places (see `tokenized`; left out
+    where the tokenizer's pieces are not made in the graph). Weights are stored once. The version appears whole or not at all.
 
     Args:
         pipe: a pipeline.
@@ -101,7 +102,43 @@ def write_saved_model(pipe: Any, folder: str) -> None:
         return {"logits": pipe.model(features, training=False)}
 
     signatures = {"serving_default": serving_default, "token_ids": token_ids}
+    signatures |= _tokenize(pipe.tokenizer)
     tf.saved_model.save(module, folder, signatures=signatures)
+
+
+def tokenized(tokenizer: Any, texts: Any) -> dict[str, Any]:
+    """The pieces of texts and where their words lie, without special ids, in the graph.
+
+    Args:
+        tokenizer: a KerasHub tokenizer.
+        texts: string [batch].
+
+    Returns:
+        int32 [batch, most pieces]: `token_ids`, padded with the pad id; `start` and `end`, code
+        points of the text, end exclusive, padded with -1.
+
+    Raises:
+        InputError: for a tokenizer whose pieces are not made in the graph.
+    """
+    found = pieces(tokenizer, texts)
+    fill = {"token_ids": (found.ids, template_of(tokenizer).pad)}
+    fill |= {"start": (found.start, -1), "end": (found.end, -1)}
+    return {name: ragged.to_tensor(pad) for name, (ragged, pad) in fill.items()}
+
+
+def _tokenize(tokenizer: Any) -> dict[str, Any]:
+    """The signature of `tokenized`, or none."""
+    import tensorflow as tf
+
+    # Without autograph, which would wrap the error that says that there is no such graph.
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="text")], autograph=False)
+    def tokenize(text):
+        return tokenized(tokenizer, text)
+
+    try:
+        return {"tokenize": tokenize.get_concrete_function()}
+    except InputError:
+        return {}
 
 
 def _named(spec: Any, name: str) -> Any:
@@ -140,6 +177,8 @@ def compare(pipe: Any, folder: str) -> float:
             said = task.decode(got.get("logits", served), features)
             meant = task.decode(outputs, features)
             worst += [_distance(got[n], said[n], meant[n]) for n in meant]
+    if "tokenize" in signatures:
+        worst.append(_tokens_off(pipe.tokenizer, signatures["tokenize"]))
     most = float(np.max(worst))  # NaN if one is NaN
     if not most <= _tolerance(pipe):
         raise KerasftError(
@@ -147,6 +186,16 @@ def compare(pipe: Any, folder: str) -> float:
             f"{most:.2g}, more than {_tolerance(pipe):.0e}. Nothing was left behind."
         )
     return most
+
+
+def _tokens_off(tokenizer: Any, tokenize: Any) -> float:
+    """0, or infinity where the served pieces are not the tokenizer's."""
+    import tensorflow as tf
+
+    texts = tf.constant(_PROBES)
+    got, meant = tokenize(text=texts), tokenized(tokenizer, texts)
+    same = all(np.array_equal(got[name], value) for name, value in meant.items())
+    return 0.0 if same else np.inf
 
 
 def probes(task: Any) -> dict[str, list]:

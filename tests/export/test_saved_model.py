@@ -65,7 +65,7 @@ def test_strings_are_answered_as_by_the_pipeline(kind, exported, name):
 
 def test_the_signatures_and_their_names(exported):
     loaded = tf.saved_model.load(exported("a pair"))
-    assert set(loaded.signatures) == {"serving_default", "token_ids"}
+    assert set(loaded.signatures) == {"serving_default", "token_ids", "tokenize"}
     _, inputs = loaded.signatures["serving_default"].structured_input_signature
     assert {n: (s.dtype, s.shape.as_list()) for n, s in inputs.items()} == {
         "text": (tf.string, [None]),

@@ -8,7 +8,9 @@ from importlib.util import find_spec
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
+from kerasft.export.saved_model import tokenized
 from kerasft.testing import tiny
 
 TEXTS = [
@@ -43,23 +45,25 @@ ops = sys.argv[1]
 for name in sorted(os.listdir(ops)):
     if name.endswith(".so"):
         tf.load_op_library(os.path.join(ops, name))
-answers = []
+answers, tokens = [], []
 for folder, fields in json.load(sys.stdin):
-    serve = tf.saved_model.load(folder).signatures["serving_default"]
-    got = serve(**{name: tf.constant(values) for name, values in fields.items()})
+    signatures = tf.saved_model.load(folder).signatures
+    got = signatures["serving_default"](**{n: tf.constant(v) for n, v in fields.items()})
     found = {name: value.numpy() for name, value in got.items()}
+    pieces = signatures["tokenize"](text=tf.constant(fields["text"]))
+    tokens.append({name: value.numpy().tolist() for name, value in pieces.items()})
     answers.append({
         name: [[w.decode() for w in row] if hasattr(row, "__len__") and not isinstance(row, bytes)
                else row.decode() for row in value] if value.dtype == object else value.tolist()
         for name, value in found.items()
     })
 assert not {"keras", "keras_hub", "tensorflow_text", "kerasft"} & set(sys.modules)
-json.dump(answers, sys.stdout)
+json.dump([answers, tokens], sys.stdout)
 """
 
 
 def without_keras(asked):
-    """Answers of SavedModels, [(folder, fields)], from a process that cannot import Keras."""
+    """Answers and tokens of SavedModels, [(folder, fields)], from a process without Keras."""
     ops = os.path.join(find_spec("tensorflow_text").submodule_search_locations[0], "python", "ops")
     done = subprocess.run(
         [sys.executable, "-c", SERVER, ops],
@@ -102,9 +106,11 @@ def test_tensorflow_alone_answers_the_same(kind, exported, names):
     for name in names:
         fields = {f: TEXTS[i:] + TEXTS[:i] for i, f in enumerate(kind(name).task.inputs)}
         asked.append((exported(name), fields))
-    answers = without_keras(asked)
-    for name, (_, fields), got in zip(names, asked, answers, strict=True):
+    answers, tokens = without_keras(asked)
+    for name, (_, fields), got, found in zip(names, asked, answers, tokens, strict=True):
         same(kind(name), fields, got)
+        expected = tokenized(kind(name).tokenizer, tf.constant(fields["text"]))
+        assert found == {n: np.asarray(v).tolist() for n, v in expected.items()}
 
 
 def test_keras_would_be_missed(tmp_path):
