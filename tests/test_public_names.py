@@ -35,23 +35,24 @@ PACKAGE = {
     "training",
 }
 ROOMS = {
-    "backbones": """FAMILIES ROLES Block Family HeadStyle Site Sites build_backbone
-        describe_backbone family_of load load_tokenizer presets run_packed save_tokenizer
-        set_template sites template_of""",
+    "backbones": """FAMILIES ROLES Block Family HeadStyle Pieces Site Sites build_backbone
+        describe_backbone family_of load load_tokenizer pieces presets run_packed save_tokenizer
+        set_template sites surfaces template_of""",
     "backbones.huggingface": "Head load_folder read_head write_folder",
-    "data": """DataSpec Duplicates Encoded Feed Plan Source Split Summary batches check_labels
-        chunk_labels discover_labels duplicates embedded encode_rows encoder helpers join
-        label_field make_splits open_source order_labels quantiles split_rows summarise take
-        text_key text_keys""",
+    "data": """DataSpec Duplicates Encoded Feed PackedPlan Plan Source Split Summary batches
+        check_labels chunk_labels discover_labels duplicates embedded encode_rows encoder helpers
+        input_specs join label_field make_splits mask_tokens open_source order_labels pack_rows
+        quantiles split_rows summarise take text_key text_keys""",
     "evaluation": "Collector Report history plots",
     "export": "export_saved_model",
     "generation": """Cached beam_search choose detokenizer generate lm_logits repetition_penalty
         step_model stream temperature top_k top_p""",
-    "heads": "POOLINGS ClassificationHead Pool",
-    "metrics": """choose_thresholds ece mae mse multiclass multilabel pearson plain r2 reliability
-        scores spearman text_report""",
+    "heads": "POOLINGS ClassificationHead Pool TokenHead",
+    "metrics": """answer_scores choose_thresholds ece entity_scores generation_scores mae mse
+        multiclass multilabel pearson perplexity plain r2 ranking_scores reliability scores spearman
+        text_report token_accuracy""",
     "optimizers": "SCHEDULES WarmupDecay adamw",
-    "preprocessing": "Template pack",
+    "preprocessing": "Template beside chat pack ragged_ids row_begins tags taken windows",
     "testing": "check_family check_method check_objective check_task tiny",
     "testing.contracts": """FAMILY_PARTS METHOD_PARTS OBJECTIVE_PARTS REFUSALS TASK_PARTS Refusal
         check_family check_method check_objective check_task""",
@@ -60,12 +61,20 @@ ROOMS = {
 REGISTRIES = {
     "methods": {"freeze": "Freeze", "full": "Full", "lora": "LoRA"},
     "objectives": {},
-    "tasks": {"text-classification": "TextClassification"},
+    "tasks": {
+        "question-answering": "QuestionAnswering",
+        "text-classification": "TextClassification",
+        "token-classification": "TokenClassification",
+    },
 }
 OPTIONS = {
     ("methods", "full"): "",
     ("methods", "freeze"): "train_top_blocks freeze_first_blocks blocks",
     ("methods", "lora"): "rank alpha dropout targets",
+    ("tasks", "question-answering"): """answers unanswerable threshold max_length max_question
+        max_answer overlap head_dropout language""",
+    ("tasks", "token-classification"): """labels scheme decoding max_length overlap head_dropout
+        label_smoothing""",
     ("tasks", "text-classification"): """labels problem pair max_length pooling head_dropout
         class_weights label_smoothing focal_gamma thresholds""",
 }
