@@ -177,10 +177,11 @@ class QuestionAnswering:
         score, start, end, none = self._ranked(outputs, features)
         real = score > _FLOOR
         if self.unanswerable and self.threshold != math.inf:
+            # Behind the spans, so that of equal scores the answer is given.
             none = none - (self.threshold or 0.0)
-            score = tf.concat([none[:, None], score], axis=1)
-            start, end = (tf.pad(v, [[0, 0], [1, 0]], constant_values=-1) for v in (start, end))
-            real = tf.pad(real, [[0, 0], [1, 0]], constant_values=True)
+            score = tf.concat([score, none[:, None]], axis=1)
+            start, end = (tf.pad(v, [[0, 0], [0, 1]], constant_values=-1) for v in (start, end))
+            real = tf.pad(real, [[0, 0], [0, 1]], constant_values=True)
         p = tf.where(real, tf.nn.softmax(score, axis=1), 0.0)
         missing = tf.maximum(self.answers - tf.shape(p)[1], 0)
         wide = [[0, 0], [0, missing]]
