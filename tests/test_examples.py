@@ -31,7 +31,7 @@ def recipe(name, *overrides):
 
 
 def test_every_example_is_here():
-    expected = "freeze from-hf-folder lora multi-label pairs score sentiment-zh spam topics"
+    expected = "freeze from-hf-folder lora multi-label ner pairs qa score sentiment-zh spam topics"
     assert expected.split() == RECIPES
 
 
@@ -74,7 +74,8 @@ def test_recipe_trains(name, tmp_path):
     assert scores["rows"] == pipe.report.rows and scores["fit_seconds"] > 0
     assert set(scores["before"]) == set(scores["after"]) <= set(scores)
     text = dict.fromkeys(pipe.task.inputs, "Where is my parcel?")
-    assert set(pipe.predict([text])[0]) <= {"label", "labels", "score", "probabilities", "logits"}
+    known = {"label", "labels", "score", "probabilities", "logits", "text", "answer"}
+    assert set(pipe.predict([text])[0]) <= known | {"start", "end"}
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     table = readme.split("## What a run folder holds")[1].split("\n\n")[1]
     cells = " ".join(line.split("|")[1] for line in table.splitlines())

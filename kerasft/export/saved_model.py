@@ -34,7 +34,8 @@ def export_saved_model(pipe: Any, folder: str, version: int | None = None) -> st
     The signatures: `serving_default` from strings (`text`, for pairs also `text_pair`) to the
     task's answers, `token_ids` from the backbone's inputs (int32, `padding_mask` bool) to
     `logits`, and `tokenize` from `text` to the pieces and their places (see `tokenized`; left out
-    where the tokenizer's pieces are not made in the graph). Weights are stored once. The version appears whole or not at all.
+    where the tokenizer's pieces are not made in the graph). Weights are stored once. The version
+    appears whole or not at all.
 
     Args:
         pipe: a pipeline.
@@ -215,7 +216,7 @@ def _real(outputs: np.ndarray, features: dict[str, np.ndarray]) -> np.ndarray:
     """Outputs of a token each at the width of the features and 0 on padding; others as they are."""
     if outputs.ndim < 3:
         return outputs
-    mask = features["padding_mask"]
+    mask = features["padding_mask"].astype(outputs.dtype)
     return outputs[:, : mask.shape[1]] * mask[:, :, None]
 
 

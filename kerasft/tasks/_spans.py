@@ -13,6 +13,8 @@ from keras import ops  # noqa: E402
 
 # Starts and ends of a window that are paired, and pairs of a window that are compared.
 BEAMS = 20
+# Spans of a row that are compared for repeats, so that a context of any length takes little memory.
+KEPT = 10 * BEAMS
 _NEVER = -1e9
 
 
@@ -141,7 +143,8 @@ def best_spans(score: Any, start: Any, end: Any, row: Any, rows: Any) -> tuple[A
         rows: the number of rows.
 
     Returns:
-        (score, start, end), [rows, most spans of a row]; what repeats a better span is very low.
+        (score, start, end), [rows, most spans of a row, KEPT at most]; what repeats a better span
+        is very low.
     """
 
     def by_row(values, fill):
@@ -154,8 +157,8 @@ def best_spans(score: Any, start: Any, end: Any, row: Any, rows: Any) -> tuple[A
         return made.to_tensor(fill)
 
     score, start, end = by_row(score, _NEVER), by_row(start, -1), by_row(end, -1)
-    order = tf.argsort(score, axis=1, direction="DESCENDING", stable=True)
-    score, start, end = (tf.gather(v, order, batch_dims=1) for v in (score, start, end))
+    score, order = tf.math.top_k(score, tf.minimum(KEPT, tf.shape(score)[1]))
+    start, end = (tf.gather(v, order, batch_dims=1) for v in (start, end))
     same = (start[:, :, None] == start[:, None, :]) & (end[:, :, None] == end[:, None, :])
     places = tf.range(tf.shape(score)[1])
     earlier = places[None, :, None] > places[None, None, :]

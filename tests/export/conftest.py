@@ -4,7 +4,7 @@ import pytest
 
 from kerasft.methods import adapt
 from kerasft.pipeline import Pipeline
-from kerasft.tasks import TextClassification
+from kerasft.tasks import QuestionAnswering, TextClassification, TokenClassification
 from kerasft.testing import tiny
 
 LABELS = ("bad", "good", "so so")
@@ -23,11 +23,13 @@ KINDS = {
     "decoder of sentencepieces": {"family": "llama"},
     "fixed length": {"family": "f_net"},
     "fixed length, a pair": {"family": "f_net", "pair": True},
+    "entities": {"task": TokenClassification(labels=("LOC", "PER"), max_length=24, overlap=6)},
+    "answers": {"task": QuestionAnswering(max_length=24, max_question=6, overlap=6, answers=3)},
 }
 
 
-def pipeline(family="bert", method="full", **task):
-    task = TextClassification(**({"labels": LABELS, "max_length": 24} | task))
+def pipeline(family="bert", method="full", task=None, **options):
+    task = task or TextClassification(**({"labels": LABELS, "max_length": 24} | options))
     model = task.build(adapt(tiny.backbone(family), method))
     tiny.randomize(model, seed=1)
     return Pipeline(model, tiny.tokenizer(family), task)

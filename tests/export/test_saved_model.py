@@ -22,6 +22,8 @@ KINDS = [
     "a score, lora",
     "decoder of byte pairs",
     "fixed length",
+    "entities",
+    "answers",
 ]
 MORE = ["frozen", "mean of a sentencepiece encoder", "decoder of sentencepieces"]
 MORE += ["fixed length, a pair"]
@@ -39,7 +41,8 @@ def served(folder, fields):
 
 
 def same(pipe, got, fields):
-    expected = pipe.task.decode(pipe.logits(fields))
+    features = pipe.encode(fields)
+    expected = pipe.task.decode(pipe.outputs(features), features)
     assert set(got) == set(expected)
     for name, value in expected.items():
         value = np.asarray(value)

@@ -62,6 +62,13 @@ def test_a_span_of_two_windows_counts_once():
     assert sorted(real) == [0, 2, 4, 6]
 
 
+def test_a_context_of_any_length_takes_little_memory(pipe):
+    """Its spans are compared pair by pair, so few of them are."""
+    context = "good " * 8_000
+    found = with_task(pipe, answers=2).predict([("what?", context)])[0]
+    assert len(found["answer"]) == 2 and found["start"] != [-1, -1]
+
+
 def test_targets_are_the_answers_tokens(pipe):
     features = pipe.encode({"question": ["what was good?"], "context": [CONTEXT]})
     at = CONTEXT.index("bad story")
