@@ -115,7 +115,7 @@ def _cost(prepared: Prepared, model: Any, found: dict[str, Any], feed: Feed) -> 
     # A long row may have become several examples, in the sample as in the rest.
     examples = found["rows"]["train"] * len(feed.rows) / min(sample, found["rows"]["train"])
     steps = -(-round(examples) // settings.batch_size)
-    seconds = _step_seconds(prepared, model, feed)
+    seconds = _step_seconds(prepared, model, _middling(feed, model))
     # Weights, gradients, and Adam's two moments; then the activations of one batch.
     state = found["parameters"] + 3 * found["trainable_parameters"]
     hidden = model.get_layer("backbone").backbone.hidden_dim
@@ -128,15 +128,19 @@ def _cost(prepared: Prepared, model: Any, found: dict[str, Any], feed: Feed) -> 
     }
 
 
-def _step_seconds(prepared: Prepared, model: Any, feed: Feed) -> float:
-    """The median time of a step on the batch of middling width."""
+def _middling(feed: Feed, model: Any) -> tuple:
+    """The batch of middling size, as the model is given it."""
+    names = tuple(i.name.split(":")[0] for i in model.inputs)
+    batches = dataclasses.replace(feed, inputs=names).batches()
+    batches = sorted(batches, key=lambda batch: batch[0]["token_ids"].size)
+    return batches[len(batches) // 2]
+
+
+def _step_seconds(prepared: Prepared, model: Any, batch: tuple) -> float:
+    """The median time of a step on a batch."""
     from kerasft.optimizers import adamw
     from kerasft.training.fitted import compiled
 
-    names = tuple(i.name.split(":")[0] for i in model.inputs)
-    feed = dataclasses.replace(feed, inputs=names)
-    batches = sorted(feed.batches(), key=lambda batch: batch[0]["token_ids"].size)
-    batch = batches[len(batches) // 2]
     fitted = compiled(model, prepared.task, adamw(1e-9, model))
     times = []
     for _ in range(4):
