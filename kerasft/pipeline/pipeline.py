@@ -349,6 +349,11 @@ class Pipeline:
         """
         from kerasft.backbones.huggingface import write_folder
 
+        if self.task.head_problem is None:
+            raise InputError(
+                f"A Hugging Face folder is written of a text classifier. Received: task "
+                f"{self.task.name!r}. `save` and `export` write this one."
+            )
         method = methods.build(self.adapted.method_config)
         plain = self.merged() if callable(getattr(method, "merge", None)) else self
         with files.new_folder(folder) as local:

@@ -57,6 +57,7 @@ class QuestionAnswering:
     padded: ClassVar[tuple[str, ...]] = ("answer", "start", "end", "score")
     target: ClassVar[str] = "answers"
     labelled: ClassVar[bool] = False
+    head_problem: ClassVar[None] = None  # no checkpoint's head is read or written
     least_labels: ClassVar[int] = 0
     labels: ClassVar[tuple[str, ...]] = ()
     answers: int = 1

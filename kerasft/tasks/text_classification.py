@@ -82,6 +82,11 @@ class TextClassification:
         return ("text", "text_pair") if self.pair else ("text",)
 
     @property
+    def head_problem(self) -> str:
+        """The `problem` of checkpoints' heads (`kerasft.backbones.huggingface.Head`) for it."""
+        return self.problem
+
+    @property
     def reads(self) -> tuple[str, ...]:
         """Names of the fields that training encodes."""
         return self.inputs

@@ -52,6 +52,7 @@ class TokenClassification:
     padded: ClassVar[tuple[str, ...]] = ("text", "label", "start", "end", "score")
     target: ClassVar[str] = "spans"
     labelled: ClassVar[bool] = True
+    head_problem: ClassVar[None] = None  # no checkpoint's head is read or written
     least_labels: ClassVar[int] = 1
     tunable: ClassVar[bool] = False
     labels: tuple[str, ...] = ()

@@ -48,7 +48,7 @@ def prepare_data(recipe: Recipe, empty: str = "error") -> Prepared:
     if recipe.training.dropout is not None:
         task = dataclasses.replace(task, head_dropout=recipe.training.dropout)
     head = head_of(recipe)
-    if head is not None and not task.labels and head.problem == task.problem:
+    if head is not None and not task.labels and head.problem == task.head_problem:
         task = dataclasses.replace(task, labels=head.labels)
     data = recipe.data
     spec = DataSpec(
@@ -138,6 +138,6 @@ def build_model(prepared: Prepared, dtype: str) -> tuple[Any, Any]:
     backbone, tokenizer = load(recipe.preset, dtype=dtype, dropout=recipe.training.dropout)
     _check_length(task.max_length, backbone)
     model = task.build(adapt(backbone, recipe.method_value()))
-    if head is not None and task.fits_head(head, backbone):
+    if head is not None and task.head_problem and task.fits_head(head, backbone):
         task.load_head(model, head)
     return model, tokenizer
