@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from kerasft.data import squad
-from kerasft.data.fields import OPTIONAL, answers, converter, spans, text, texts
+from kerasft.data.fields import OPTIONAL, answers, converter, spans, text, texts, whole_number
 from kerasft.data.tables import Optional, Row
 from kerasft.data.tagged import join, read_tags
 
@@ -180,7 +180,7 @@ class Layout:
 
     def _all_parts(self) -> list[Cell | Joined]:
         made = [self._made_of_tokens() if self._scheme else self._with_spans()]
-        made += [self._with_answers()]
+        made += [self._with_answers(), self._with_borders()]
         made = [part for part in made if part]
         taken = {field for part in made for field in part.fields}
         cells = []
@@ -240,6 +240,28 @@ class Layout:
                     f"text has {len(written)} characters"
                 )
             return written, found
+
+        return Joined(names, fields, convert)
+
+    def _with_borders(self) -> Joined | None:
+        """A text and the parts of it that NAME_start and NAME_end say."""
+        named = [f.removesuffix("_start") for f, k in self._fields.items() if k == "whole"]
+        named = [n for n in named if {f"{n}_start", f"{n}_end"} <= self._fields.keys()]
+        if not named or "text" not in self._fields:
+            return None
+        fields = ("text", *(f"{n}_{side}" for n in named for side in ("start", "end")))
+        names = tuple(map(self._column, fields))
+
+        def convert(position: int, *cells: Any) -> tuple:
+            written = _of(names[0], cells[0], lambda cell: text(cell, self._keep))
+            places = [_of(n, c, whole_number) for n, c in zip(names[1:], cells[1:])]
+            for name, start, end in zip(named, places[::2], places[1::2]):
+                if not 0 <= start < end <= len(written):
+                    raise ValueError(
+                        f"0 <= {name}_start < {name}_end <= {len(written)}, the length of the "
+                        f"text, is expected, but they are {start} and {end}"
+                    )
+            return written, *places
 
         return Joined(names, fields, convert)
 

@@ -24,6 +24,7 @@ class Multiclass:
 
     labels: tuple[str, ...]
     thresholds: Any = None
+    none: str = ""
     join = staticmethod(_joins.arrays)
 
     def check(self, y_true, outputs):
@@ -48,7 +49,7 @@ class Multiclass:
 
     def measure(self, y_true, outputs):
         """Metrics, and scikit-learn's text."""
-        found = metrics.multiclass(y_true, outputs, self.labels)
+        found = metrics.multiclass(y_true, outputs, self.labels, self.none)
         return found, metrics.text_report(y_true, outputs.argmax(axis=1), self.labels)
 
 

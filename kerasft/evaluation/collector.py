@@ -29,8 +29,8 @@ class Collector:
         labels: The names of the classes or entities, in the model's order; else empty.
         thresholds: For multilabel, the least probability of each label; 0.5 if None.
         worst: How many of the most wrong examples to keep.
-        options: Of the kind, as of its function in `kerasft.metrics`: `answers` has `version` and
-            `language`, `generation` has `language`, `ranking` has `k`.
+        options: Of the kind, as of its function in `kerasft.metrics`: `multiclass` has `none`,
+            `answers` has `version` and `language`, `generation` has `language`, `ranking` has `k`.
 
     Raises:
         InputError: If the kind is unknown, or labels, thresholds or options do not fit it.

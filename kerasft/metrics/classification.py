@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from kerasft._core.checks import one_of
 from kerasft._core.errors import InputError
 from kerasft.metrics import calibration
 from kerasft.metrics.values import (
@@ -19,7 +20,9 @@ from kerasft.metrics.values import (
 _AVERAGED = ("precision", "recall", "f1")
 
 
-def multiclass(y_true: Any, probabilities: Any, labels: Sequence[str]) -> dict[str, Any]:
+def multiclass(
+    y_true: Any, probabilities: Any, labels: Sequence[str], none: str = ""
+) -> dict[str, Any]:
     """Score answers of which exactly one is right; the answer is the most probable class.
 
     Macro and weighted means are scikit-learn's own: over the classes that occur among the right
@@ -30,6 +33,8 @@ def multiclass(y_true: Any, probabilities: Any, labels: Sequence[str]) -> dict[s
         y_true: The right classes, numbers of places in `labels`, shape [n].
         probabilities: The output of a softmax, shape [n, c].
         labels: The names of the c classes, c at least 2.
+        none: The class of rows that are of none of the others, left out of all macro and weighted
+            means (None where no other class occurs); "" for no such class.
 
     Returns:
         JSON types only: `accuracy`, `macro_f1`, `weighted_f1`, `macro_precision`,
@@ -49,6 +54,7 @@ def multiclass(y_true: Any, probabilities: Any, labels: Sequence[str]) -> dict[s
     from sklearn import metrics as sk
 
     labels = _names(labels, least=2)
+    out = labels.index(one_of("none", none, labels)) if none else -1
     y_true = class_ids(y_true, len(labels))
     probabilities = distributions("probabilities", probabilities, len(y_true), len(labels))
     y_pred, every = probabilities.argmax(axis=1), np.arange(len(labels))
@@ -56,7 +62,7 @@ def multiclass(y_true: Any, probabilities: Any, labels: Sequence[str]) -> dict[s
     single = (y_true == y_true[0]).all()
     found = {
         "accuracy": right.mean(),
-        **_averages(y_true, y_pred, ("macro", "weighted")),
+        **_averages(y_true, y_pred, ("macro", "weighted"), out),
         "mcc": None if single else sk.matthews_corrcoef(y_true, y_pred),
         "roc_auc": _roc_auc(y_true[:, None] == every, probabilities),
         "ece": calibration.ece(confidence, right),
@@ -204,15 +210,18 @@ def _counted(y_true: np.ndarray, y_pred: np.ndarray) -> dict[str, Any]:
     return {"y_true": y_true, "y_pred": y_pred, "labels": list(range(y_true.shape[1]))}
 
 
-def _averages(y_true: np.ndarray, y_pred: np.ndarray, kinds: Sequence[str]) -> dict:
-    """`macro_f1` and so on, F1 first because it is what people look for."""
+def _averages(
+    y_true: np.ndarray, y_pred: np.ndarray, kinds: Sequence[str], out: int = -1
+) -> dict:
+    """`macro_f1` and so on without the class `out`, F1 first because people look for it."""
     from sklearn.metrics import precision_recall_fscore_support
 
-    found = {}
+    found, counted = {}, _counted(y_true, y_pred)
+    counted["labels"] = [label for label in counted["labels"] if y_true.ndim > 1 or label != out]
     for kind in kinds:
-        values = precision_recall_fscore_support(
-            **_counted(y_true, y_pred), average=kind, zero_division=0
-        )
+        values = (None,) * 3
+        if counted["labels"]:
+            values = precision_recall_fscore_support(**counted, average=kind, zero_division=0)
         found |= {f"{kind}_{n}": v for n, v in zip(_AVERAGED, values, strict=False)}
     return dict(sorted(found.items(), key=lambda item: not item[0].endswith("f1")))
 
