@@ -63,6 +63,7 @@ REGISTRIES = {
     "objectives": {},
     "tasks": {
         "question-answering": "QuestionAnswering",
+        "relation-extraction": "RelationExtraction",
         "text-classification": "TextClassification",
         "token-classification": "TokenClassification",
     },
@@ -73,6 +74,8 @@ OPTIONS = {
     ("methods", "lora"): "rank alpha dropout targets",
     ("tasks", "question-answering"): """answers unanswerable threshold max_length max_question
         max_answer overlap head_dropout language""",
+    ("tasks", "relation-extraction"): """labels none_label max_length pooling head_dropout
+        label_smoothing""",
     ("tasks", "token-classification"): """labels scheme decoding max_length overlap head_dropout
         label_smoothing""",
     ("tasks", "text-classification"): """labels problem pair max_length pooling head_dropout

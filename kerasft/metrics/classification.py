@@ -210,9 +210,7 @@ def _counted(y_true: np.ndarray, y_pred: np.ndarray) -> dict[str, Any]:
     return {"y_true": y_true, "y_pred": y_pred, "labels": list(range(y_true.shape[1]))}
 
 
-def _averages(
-    y_true: np.ndarray, y_pred: np.ndarray, kinds: Sequence[str], out: int = -1
-) -> dict:
+def _averages(y_true: np.ndarray, y_pred: np.ndarray, kinds: Sequence[str], out: int = -1) -> dict:
     """`macro_f1` and so on without the class `out`, F1 first because people look for it."""
     from sklearn.metrics import precision_recall_fscore_support
 

@@ -43,7 +43,7 @@ def marked(text: Any, borders: list[Any]) -> tuple[Any, Any]:
     # At one place what closes comes before what opens, but not before its own opening.
     empty = tf.cast(tf.stack([cuts[0] == cuts[1], cuts[2] == cuts[3]], axis=1), tf.int32)
     empty = tf.repeat(empty, 2, axis=1)
-    rank = tf.where(empty > 0, [[1, 2, 1, 2]], [[3, 0, 3, 0]])
+    rank = tf.where(empty > 0, 1, [[3, 0, 3, 0]])
     order = tf.argsort(places * 16 + rank * 4 + tf.range(4), axis=1)
     signs = tf.gather(tf.repeat(tf.constant(SIGNS), 2), order)
     edges = tf.gather(places, order, batch_dims=1)

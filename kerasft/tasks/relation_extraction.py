@@ -58,6 +58,7 @@ class RelationExtraction:
     labelled: ClassVar[bool] = True
     least_labels: ClassVar[int] = 2
     tunable: ClassVar[bool] = False
+    head_problem: ClassVar[None] = None  # no checkpoint's head is read or written
     labels: tuple[str, ...] = ()
     none_label: str = ""
     max_length: int = 256
@@ -211,3 +212,12 @@ class RelationExtraction:
         """Probabilities [n, labels] from logits, as the reports read them."""
         shifted = np.exp(outputs - outputs.max(axis=-1, keepdims=True))
         return shifted / shifted.sum(axis=-1, keepdims=True)
+
+    @property
+    def untuned(self) -> "RelationExtraction":
+        """The task itself: nothing is chosen on validation rows."""
+        return self
+
+    def tuned(self, truth: list, scores: list) -> "RelationExtraction":
+        """The task itself."""
+        return self

@@ -159,7 +159,7 @@ def _model(case: Case) -> None:
     model, out = case.pipe.model, case.outputs_of_model
     equal(type(model).__name__, "Functional", "the class of the model")
     names = [i.name.split(":")[0] for i in case.pipe.backbone.inputs]
-    same_names(case.pipe.inputs, names, "the inputs of the model and the backbone")
+    equal(set(names) <= set(case.pipe.inputs), True, "the model has the backbone's inputs")
     count = len(case.encoded["token_ids"])
     equal((out.dtype.name, out.shape[0]), ("float32", count), "type and rows of the outputs")
     score = case.task.scores(out, case.encoded)

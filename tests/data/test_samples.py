@@ -77,7 +77,7 @@ def test_relations():
     for text, *places in zip(chunk["text"], *(chunk[name] for name in PLACES)):
         for start, end in (places[:2], places[2:]):
             assert re.fullmatch(r"[A-Z]\w+( [A-Z]\w+)?", text[start:end])
-    assert set(Counter(chunk["label"]).values()) == {6}
+    assert set(Counter(chunk["label"]).values()) == {7}
 
 
 def test_every_sample_is_told():

@@ -3,7 +3,13 @@
 import pytest
 
 from kerasft.backbones import FAMILIES
-from kerasft.tasks import QuestionAnswering, TextClassification, TokenClassification, registry
+from kerasft.tasks import (
+    QuestionAnswering,
+    RelationExtraction,
+    TextClassification,
+    TokenClassification,
+    registry,
+)
 from kerasft.testing import check_task
 from kerasft.testing.contracts import TASK_PARTS
 
@@ -56,6 +62,14 @@ MEMBERS = {
     "answers or none": (
         QuestionAnswering(max_length=16, max_question=4, overlap=3, unanswerable=True),
         ("answer", "start", "end", "score"),
+    ),
+    "relations": (
+        RelationExtraction(labels=LABELS, max_length=24, none_label="ugly"),
+        ("label", "probabilities"),
+    ),
+    "relations at markers": (
+        RelationExtraction(labels=LABELS, max_length=24, pooling="markers"),
+        ("label", "probabilities"),
     ),
     "mean pooling": (TextClassification(labels=LABELS, max_length=16, pooling="mean"), SINGLE),
 }
