@@ -1,8 +1,8 @@
 """Level 1: open labelled data of any kind as a stream, and split them."""
 
-from kerasft.data.batches import Feed, Plan, batches, encoder, input_specs
+from kerasft.data.batches import Feed, Plan, batches, encoder, input_specs, kinds_of, tensors_of
 from kerasft.data.bundled import embedded
-from kerasft.data.encoded import Encoded, encode_rows
+from kerasft.data.encoded import Batch, Encoded, encode_rows
 from kerasft.data.labels import (
     check_labels,
     chunk_labels,
@@ -20,6 +20,7 @@ from kerasft.data.stats import Duplicates, Summary, duplicates, quantiles, summa
 from kerasft.data.tagged import join
 
 __all__ = [
+    "Batch",
     "DataSpec",
     "Duplicates",
     "Encoded",
@@ -40,6 +41,7 @@ __all__ = [
     "helpers",
     "input_specs",
     "join",
+    "kinds_of",
     "label_field",
     "make_splits",
     "mask_tokens",
@@ -50,6 +52,7 @@ __all__ = [
     "split_rows",
     "summarise",
     "take",
+    "tensors_of",
     "text_key",
     "text_keys",
 ]

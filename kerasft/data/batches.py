@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from kerasft.data.encoded import Encoded, encode_rows
+from kerasft.data.encoded import Batch, Encoded, encode_rows
+from kerasft.data.packing import PackedPlan
 from kerasft.data.source import open_source
 
 # Rows of so many batches are shuffled together before they are sorted by length, so that a batch
@@ -53,6 +54,11 @@ class Plan:
         short = [b for b in batches if len(b) < size]
         return [full[i] for i in random.permutation(len(full))] + short
 
+    def batch(self, rows: Encoded, chosen: np.ndarray, length: int | None) -> Batch:
+        """The arrays of some rows, padded to `length` or to the longest of them."""
+        weights = rows.weights[chosen] if rows.tokenwise else None
+        return Batch(rows.batch(chosen, length), rows.learned(chosen, length), weights)
+
     def padding(self) -> float:
         """Share of the positions of epoch 0 that are padding."""
         widths = [(len(b), self.lengths[b].max()) for b in self.epoch(0)]
@@ -69,23 +75,27 @@ class Feed:
         plan: which rows go together.
         inputs: names of the features that the model takes.
         length: a fixed width for every batch, or None for the longest row of each.
+        draw: (batch, random state) -> batch: what changes from epoch to epoch, such as which
+            tokens are masked; it follows from the plan's seed, the epoch and the step.
     """
 
     rows: Encoded
-    plan: Plan
+    plan: Plan | PackedPlan
     inputs: tuple[str, ...]
     length: int | None = None
+    draw: Callable[[Batch, np.random.Generator], Batch] | None = None
 
     def batches(self, epoch: int = 0, step: int = 0) -> Iterator[tuple]:
         """The batches (features, targets[, weights]) of one epoch, from a step on."""
-        for rows in self.plan.epoch(epoch)[step:]:
-            features = self.rows.batch(rows, self.length)
-            batch = {name: features[name] for name in self.inputs}
-            learned = self.rows.learned(rows, self.length)
-            if self.rows.tokenwise:
-                yield batch, learned, self.rows.weights[rows]
+        for place, chosen in enumerate(self.plan.epoch(epoch)[step:], step):
+            batch = self.plan.batch(self.rows, chosen, self.length)
+            if self.draw is not None:
+                batch = self.draw(batch, np.random.default_rng([self.plan.seed, epoch, place]))
+            features = {name: batch.features[name] for name in self.inputs}
+            if batch.weights is None:
+                yield features, batch.targets
             else:
-                yield batch, learned
+                yield features, batch.targets, batch.weights
 
     def once(self) -> Any:
         """A dataset of the batches of one epoch."""
@@ -135,29 +145,41 @@ def encoder(task: Any, tokenizer: Any, names: tuple[str, ...] | None = None) -> 
     import tensorflow as tf
 
     specs = input_specs(task, names)
+    # What is read to learn from may have to be written first: a chat, as its template does.
+    written = getattr(task, "written", None) if names == task.reads else None
 
     @tf.function(input_signature=[specs])
     def graph(fields):
         return task.encode(tokenizer, fields)
 
     def encode(fields: dict[str, list]) -> dict[str, np.ndarray]:
-        given = {name: _tensor(fields[name], spec) for name, spec in specs.items()}
+        given = tensors_of(written(fields) if written else fields, specs)
         return {name: value.numpy() for name, value in graph(given).items()}
 
     return encode
+
+
+def kinds_of(task: Any) -> dict[str, str]:
+    """The kinds of a task's fields, and of what it is asked or given that no row of data has."""
+    return task.fields() | dict(getattr(task, "asked", {}))
 
 
 def input_specs(task: Any, names: tuple[str, ...] | None = None) -> dict[str, Any]:
     """The tensors of a task's fields: string or int32 [batch], lists of texts ragged."""
     import tensorflow as tf
 
-    kinds = task.fields()
+    kinds = kinds_of(task)
     known = {
         "whole": tf.TensorSpec([None], tf.int32),
         "texts": tf.RaggedTensorSpec([None, None], tf.string),
     }
     text = tf.TensorSpec([None], tf.string)
     return {name: known.get(kinds[name], text) for name in names or task.inputs}
+
+
+def tensors_of(fields: dict[str, list], specs: dict[str, Any]) -> dict[str, Any]:
+    """Lists of values as the tensors that `input_specs` tells."""
+    return {name: _tensor(fields[name], spec) for name, spec in specs.items()}
 
 
 def _tensor(values: list, spec: Any) -> Any:

@@ -6,7 +6,7 @@ import weakref
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -15,6 +15,20 @@ IDS_IN_MEMORY = 128 * 1024 * 1024
 # What a backbone reads; `encode` may give more, for `targets` and `decode`.
 FEATURES = ("token_ids", "segment_ids", "padding_mask")
 _TARGETS = "targets"
+
+
+class Batch(NamedTuple):
+    """What a step learns from.
+
+    Args:
+        features: name -> int32 [rows, length], with several sides [rows, sides, length].
+        targets: [rows, ...].
+        weights: what each row counts, float32 [rows]; None: 1.
+    """
+
+    features: dict[str, np.ndarray]
+    targets: np.ndarray
+    weights: np.ndarray | None = None
 
 
 @dataclass(frozen=True)

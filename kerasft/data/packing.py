@@ -4,12 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
 from kerasft._core.checks import whole
 from kerasft._core.errors import InputError
-from kerasft.data.encoded import Encoded
+from kerasft.data.encoded import Batch, Encoded
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,13 @@ class PackedPlan:
         chosen = [bins[i] for i in order]
         return [chosen[i : i + self.batch_size] for i in range(0, len(chosen), self.batch_size)]
 
+    def batch(self, rows: Encoded, chosen: Sequence[np.ndarray], length: Any = None) -> Batch:
+        """The arrays of some bins; tokens are learned where the documents' own are."""
+        features = pack_rows(rows, chosen, self.length)
+        targets = features.pop("targets")
+        weights = [rows.weights[documents].sum() for documents in chosen]
+        return Batch(features, targets, np.asarray(weights, np.float32))
+
     def fill(self) -> float:
         """Share of the positions of an epoch that hold real tokens."""
         return float(self.lengths.sum()) / max(self.bins * self.length, 1)
@@ -137,8 +145,9 @@ def pack_rows(rows: Encoded, bins: Sequence[np.ndarray], length: int) -> dict[st
 
     Returns:
         int32 [bins, length] each: every feature of `rows`, `padding_mask`, and `document_ids`,
-        which counts the documents of a bin from 1 and is 0 on padding. What is learned from a next
-        token must leave out the last token of each document.
+        which counts the documents of a bin from 1 and is 0 on padding; where tokens have targets
+        also `targets`, -1 on padding. What is learned from a next token must leave out the last
+        token of each document.
 
     Raises:
         InputError: if the documents of a bin are longer than `length`.
@@ -171,4 +180,5 @@ def pack_rows(rows: Encoded, bins: Sequence[np.ndarray], length: int) -> dict[st
 
     out = {name: spread(flat[source], rows.pad[name]) for name, flat in rows.ids.items()}
     ones = np.ones(len(owner), np.int32)
+    out |= {"targets": spread(rows.targets[source], -1)} if rows.tokenwise else {}
     return out | {"padding_mask": spread(ones, 0), "document_ids": spread(numbers[owner], 0)}

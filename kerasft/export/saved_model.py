@@ -11,7 +11,7 @@ from kerasft._core import files, stack
 from kerasft._core.checks import whole
 from kerasft._core.errors import InputError, KerasftError
 from kerasft.backbones import pieces, template_of
-from kerasft.data import input_specs
+from kerasft.data import input_specs, kinds_of
 from kerasft.export.gate import check_saved_model
 
 TOLERANCE = 1e-5
@@ -88,10 +88,15 @@ def write_saved_model(pipe: Any, folder: str) -> None:
         return pipe.model({n: features[n] for n in names}, training=False)
 
     given = [_named(spec, name) for name, spec in input_specs(task).items()]
+    # A task that runs its model many times (a text is generated) says itself how it answers.
+    whole = getattr(task, "answer", None)
 
-    @tf.function(input_signature=given)
+    @tf.function(input_signature=given, autograph=whole is None)
     def serving_default(*values):
-        features = task.encode(pipe.tokenizer, dict(zip(task.inputs, values, strict=True)))
+        fields = dict(zip(task.inputs, values, strict=True))
+        if whole is not None:
+            return whole(pipe, fields)
+        features = task.encode(pipe.tokenizer, fields)
         return task.decode(answer(features), features)
 
     kinds = {"padding_mask": tf.bool}
@@ -104,6 +109,8 @@ def write_saved_model(pipe: Any, folder: str) -> None:
 
     signatures = {"serving_default": serving_default, "token_ids": token_ids}
     signatures |= _tokenize(pipe.tokenizer)
+    if hasattr(task, "signatures"):
+        signatures |= task.signatures(pipe)
     tf.saved_model.save(module, folder, signatures=signatures)
 
 
@@ -202,7 +209,7 @@ def _tokens_off(tokenizer: Any, tokenize: Any) -> float:
 def probes(task: Any) -> dict[str, list]:
     """Odd values for every input of a task, another one from input to input."""
     made = {"text": list(_PROBES), "whole": list(range(len(_PROBES)))}
-    kinds = task.fields()
+    kinds = kinds_of(task)
     found = {name: made[kinds[name]] for name in task.inputs}
     return {name: values[i:] + values[:i] for i, (name, values) in enumerate(found.items())}
 

@@ -15,7 +15,15 @@ from kerasft.backbones import (
     sites,
     template_of,
 )
-from kerasft.data import check_labels, encoder, helpers, open_source
+from kerasft.data import (
+    check_labels,
+    encoder,
+    helpers,
+    input_specs,
+    kinds_of,
+    open_source,
+    tensors_of,
+)
 from kerasft.evaluation import Collector, Report
 from kerasft.methods import Adapted, adapt
 from kerasft.methods import registry as methods
@@ -61,7 +69,7 @@ class Pipeline:
         self.info = dict(info or {})
         self.batch_size = 32
         self.report: Report | None = None
-        self._encode = self._forward = None
+        self._encode = self._forward = self._answer = None
 
     # --- parts ----------------------------------------------------------------------------------
 
@@ -133,23 +141,49 @@ class Pipeline:
 
     def predict_rows(self, data: Any, columns: dict[str, str] | None = None) -> Iterator[dict]:
         """Answer the rows of a file or other source, one mapping a row, in order."""
-        kinds = self.task.fields()
+        kinds = kinds_of(self.task)
         fields = {name: kinds[name] for name in self.task.inputs}
         for chunk in open_source(data, fields, self._columns(columns)).chunks(_CHUNK):
             yield from self._answers(chunk)
 
     def _answers(self, fields: dict[str, list]) -> list[dict[str, Any]]:
+        if hasattr(self.task, "answer"):
+            return self._asked(fields)
         features = self.encode(fields)
-        decoded = self.task.decode(self.outputs(features), features)
+        return self._told(self.task.decode(self.outputs(features), features))
+
+    def _asked(self, fields: dict[str, list]) -> list[dict[str, Any]]:
+        """Answers of a task that runs its model many times (`answer`), rows of like length
+        together."""
+        import tensorflow as tf
+
+        specs = input_specs(self.task)
+        if self._answer is None:
+            self._answer = tf.function(
+                lambda given: self.task.answer(self, given),
+                input_signature=[specs],
+                autograph=False,
+            )
+        rows = list(zip(*(fields[name] for name in specs), strict=True))
+        order = sorted(range(len(rows)), key=lambda row: sum(len(str(v)) for v in rows[row]))
+        found: list[dict[str, Any]] = [{}] * len(rows)
+        for start in range(0, len(rows), self.batch_size):
+            chosen = order[start : start + self.batch_size]
+            given = tensors_of({n: [fields[n][i] for i in chosen] for n in specs}, specs)
+            for row, answer in zip(chosen, self._told(self._answer(given)), strict=True):
+                found[row] = answer
+        return found
+
+    def _told(self, decoded: dict[str, Any]) -> list[dict[str, Any]]:
+        """Arrays of answers as one mapping of plain values a row."""
         arrays = {name: np.asarray(value) for name, value in decoded.items()}
-        rows = range(len(fields[self.task.inputs[0]]))
         return [
             {name: _plain(value) for name, value in _trimmed(arrays, row, self.task.padded).items()}
-            for row in rows
+            for row in range(len(next(iter(arrays.values()))))
         ]
 
     def _rows(self, texts: Iterable[Any]) -> list[dict[str, Any]]:
-        names, kinds = self.task.inputs, self.task.fields()
+        names, kinds = self.task.inputs, kinds_of(self.task)
         form = "a string" if len(names) == 1 else f"({', '.join(names)})"
         if isinstance(texts, (str, bytes, dict)):
             raise InputError(f"`predict` takes a list, each item {form}. Received: {texts!r}.")
@@ -194,12 +228,19 @@ class Pipeline:
         task = self.task
         collector = Collector(task.name, task.kind, task.labels, **task.scoring())
         # A row that training leaves out, because its answer is not in its context, is scored.
-        for fields in source.every_row().chunks(_CHUNK):
-            shown = {name: fields[name] for name in task.inputs}
+        chunks = source.every_row().chunks(_CHUNK)
+        judged = getattr(task, "judged", None)
+        for shown, truth, scores in judged(self, chunks) if judged else self._judged(chunks):
+            collector.add(shown, truth, scores)
+        return collector.report(split=split or source.name, **facts)
+
+    def _judged(self, chunks: Iterable[dict[str, list]]) -> Iterator[tuple]:
+        """(what is shown of wrong rows, what is right, scores) of each chunk of rows."""
+        task = self.task
+        for fields in chunks:
             features = self.encode(fields)
             scores = task.scores(self.outputs(features), features)
-            collector.add(shown, task.truth(fields), scores)
-        return collector.report(split=split or source.name, **facts)
+            yield {name: fields[name] for name in task.inputs}, task.truth(fields), scores
 
     def source(self, data: Any, columns: dict[str, str] | None = None) -> Any:
         """Open labelled rows for this task, and check that every label is known."""
