@@ -13,6 +13,7 @@ from kerasft.backbones.load import load, presets
 from kerasft.backbones.offsets import Pieces, pieces, surfaces
 from kerasft.backbones.packing import run_packed
 from kerasft.backbones.sites import ROLES, Block, Site, Sites, sites
+from kerasft.backbones.vocabulary import lm_logits
 
 __all__ = [
     "FAMILIES",
@@ -26,6 +27,7 @@ __all__ = [
     "build_backbone",
     "describe_backbone",
     "family_of",
+    "lm_logits",
     "load",
     "load_tokenizer",
     "pieces",

@@ -1,7 +1,7 @@
 """Level 3: text from decoder backbones, one loop for Python, streams and SavedModels."""
 
 from kerasft.generation.beam import beam_search
-from kerasft.generation.cache import Cached, lm_logits, step_model
+from kerasft.generation.cache import Cached, step_model
 from kerasft.generation.loop import generate
 from kerasft.generation.sampling import choose, repetition_penalty, temperature, top_k, top_p
 from kerasft.generation.stream import stream
@@ -13,7 +13,6 @@ __all__ = [
     "choose",
     "detokenizer",
     "generate",
-    "lm_logits",
     "repetition_penalty",
     "step_model",
     "stream",

@@ -6,7 +6,7 @@ from typing import Any
 
 from kerasft._core import stack
 from kerasft._core.errors import InputError
-from kerasft.backbones import family_of
+from kerasft.backbones import family_of, lm_logits
 
 stack.ensure()
 import tensorflow as tf  # noqa: E402  (after the backend is chosen)
@@ -100,33 +100,6 @@ def step_model(backbone: Any) -> Cached:
         backbone.vocabulary_size,
         backbone.max_sequence_length if learned else None,
     )
-
-
-def lm_logits(backbone: Any, sequence_output: Any) -> Any:
-    """Logits of the next token from a decoder's hidden states, in float32.
-
-        logits = x W,   W = the transposed token embeddings, or `reverse_embeddings` if untied
-
-    and cap * tanh(logits / cap) where the backbone caps them (Gemma 2). Call it in a layer whose
-    dtype is float32: in one of lower precision Keras hands out rounded embeddings.
-
-    Args:
-        backbone: a KerasHub decoder backbone.
-        sequence_output: its outputs, [..., width].
-
-    Returns:
-        float32 [..., vocabulary].
-    """
-    table = backbone.token_embedding
-    tied = table.tie_weights
-    kernel = tf.convert_to_tensor(table.embeddings if tied else table.reverse_embeddings)
-    x = tf.cast(sequence_output, tf.float32)
-    flat = tf.reshape(x, [-1, x.shape[-1]])
-    logits = tf.matmul(flat, tf.cast(kernel, tf.float32), transpose_b=tied)
-    logits = tf.reshape(logits, tf.concat([tf.shape(x)[:-1], tf.shape(logits)[-1:]], 0))
-    logits.set_shape([*x.shape[:-1], backbone.vocabulary_size])
-    cap = table.logit_soft_cap
-    return logits if cap is None else cap * tf.tanh(logits / cap)
 
 
 def _empty(backbone: Any, multi_head: bool, rows: Any, length: Any) -> tuple[Any, ...]:

@@ -3,7 +3,7 @@
 from typing import Any
 
 from kerasft._core import stack
-from kerasft.backbones import build_backbone, describe_backbone, run_packed
+from kerasft.backbones import build_backbone, describe_backbone, lm_logits, run_packed
 from kerasft.methods import registry
 
 stack.ensure()
@@ -30,11 +30,16 @@ class Adapted(keras.layers.Layer):
         pristine = built if built is not None else build_backbone(backbone)
         self.backbone = registry.build(method).apply(pristine)
 
-    def call(self, inputs, training=None):
-        """Run the backbone; inputs with `document_ids` are rows of several documents each."""
+    def call(self, inputs, training=None, logits=False):
+        """Run the backbone; inputs with `document_ids` are rows of several documents each.
+
+        With `logits` a decoder's outputs become logits of the next token, [batch, length, ids].
+        """
         if isinstance(inputs, dict) and "document_ids" in inputs:
-            return run_packed(self.backbone, inputs, training)
-        return self.backbone(inputs, training=training)
+            outputs = run_packed(self.backbone, inputs, training)
+        else:
+            outputs = self.backbone(inputs, training=training)
+        return lm_logits(self.backbone, outputs) if logits else outputs
 
     def get_config(self):
         """Description of the backbone, and the method."""

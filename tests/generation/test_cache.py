@@ -10,8 +10,8 @@ from keras import ops
 from toys import some_slow
 
 from kerasft._core.errors import InputError
-from kerasft.backbones import FAMILIES, ROLES, sites
-from kerasft.generation import lm_logits, step_model
+from kerasft.backbones import FAMILIES, ROLES, lm_logits, sites
+from kerasft.generation import step_model
 from kerasft.generation._plain_ops import plain_ops
 from kerasft.methods import LoRA
 from kerasft.testing import tiny
