@@ -36,13 +36,13 @@ PACKAGE = {
 }
 ROOMS = {
     "backbones": """FAMILIES ROLES Block Family HeadStyle Pieces Site Sites build_backbone
-        describe_backbone family_of lm_logits load load_tokenizer pieces presets run_packed save_tokenizer
-        set_template sites surfaces template_of""",
+        describe_backbone family_of lm_logits load load_tokenizer pieces presets run_packed
+        save_tokenizer set_template sites surfaces template_of""",
     "backbones.huggingface": "Head load_folder read_head write_folder",
     "data": """Batch DataSpec Duplicates Encoded Feed PackedPlan Plan Source Split Summary batches
         check_labels chunk_labels discover_labels duplicates embedded encode_rows encoder helpers
-        input_specs join kinds_of label_field make_splits mask_tokens open_source order_labels pack_rows
-        quantiles split_rows summarise take tensors_of text_key text_keys""",
+        input_specs join kinds_of label_field make_splits mask_tokens open_source order_labels
+        pack_rows quantiles split_rows summarise take tensors_of text_key text_keys""",
     "evaluation": "Collector Report history plots",
     "export": "export_saved_model",
     "generation": """Cached beam_search choose detokenizer generate repetition_penalty step_model
