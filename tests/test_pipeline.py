@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import kerasft
 from kerasft import InputError
@@ -13,7 +14,7 @@ from kerasft._core import weights
 from kerasft.methods import adapt
 from kerasft.pipeline import Pipeline
 from kerasft.pipeline.forward import Forward
-from kerasft.tasks import TextClassification
+from kerasft.tasks import TextClassification, TokenClassification
 from kerasft.testing import tiny
 
 # KerasHub leaves closing the SentencePiece file it reads to Python.
@@ -130,6 +131,35 @@ def test_padding_is_the_tokenizers_own():
     forward.run = lambda x: seen.append(x) or pipe.model(x)
     forward(features, batch_size=32)
     assert set(seen[0]["token_ids"][:, -4:].reshape(-1)) == {1}, "also up to a fixed width"
+
+
+def test_outputs_of_tokens_are_reduced_batch_by_batch():
+    task = TokenClassification(labels=("LOC", "PER"), max_length=12, overlap=0)
+    model = task.build(adapt(tiny.backbone("bert"), "full"))
+    tiny.randomize(model, seed=1)
+    features = Pipeline(model, tiny.tokenizer("bert"), task).encode({"text": TEXTS})
+    features["targets"] = np.where(features["padding_mask"] == 1, features["token_ids"] % 3, -1)
+    seen = []
+
+    def reduce(outputs, targets):
+        """The sum of the learned tokens' logits, and how many there are."""
+        seen.append(outputs.shape)
+        real = tf.cast(targets >= 0, tf.float32)
+        chosen = tf.gather(outputs, tf.maximum(targets, 0), batch_dims=2)
+        return tf.stack([tf.reduce_sum(chosen * real, 1), tf.reduce_sum(real, 1)], axis=1)
+
+    found = Forward(model, None, 0, reduce)(features, batch_size=3)
+    whole, y = Forward(model, None, 0)(features, batch_size=3), features["targets"]
+    wanted = [
+        sum(out[t, goal[t]] for t in np.flatnonzero(goal >= 0))
+        for out, goal in zip(whole, y, strict=True)
+    ]
+    assert found.dtype == np.float32 and found.shape == (len(y), 2)
+    np.testing.assert_allclose(found[:, 0], wanted, rtol=1e-5, atol=1e-5)
+    np.testing.assert_array_equal(found[:, 1], (y >= 0).sum(axis=1))
+    assert len(set(found[:, 1])) > 1 and len(seen) == 1, "one graph, and rows of unlike length"
+    nothing = {name: value[:0] for name, value in features.items()}
+    assert Forward(model, None, 0, reduce)(nothing, batch_size=3).shape == (0, 2)
 
 
 # Rows of files

@@ -1,5 +1,6 @@
 """A model over many encoded sequences, in batches of like length."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,21 +16,35 @@ class Forward:
         model: a functional `keras.Model` of inputs int32 [batch, length].
         length: the width of every batch where padding moves answers (FNet), else None.
         pad: the id that fills `token_ids` up to that width.
+        reduce: (outputs, targets) -> float32 [rows, k], in the graph: what is kept of the outputs
+            of a batch where all of them, a number for every id of a vocabulary, are too many.
+            The features then hold `targets`, int32 [rows, length], -1 where nothing is learned.
     """
 
-    def __init__(self, model: Any, length: int | None, pad: int):
+    def __init__(
+        self,
+        model: Any,
+        length: int | None,
+        pad: int,
+        reduce: Callable[[Any, Any], Any] | None = None,
+    ):
         import tensorflow as tf
 
-        self.model, self.length = model, length
-        self.names = tuple(i.name.split(":")[0] for i in model.inputs)
-        self.fill = {"token_ids": pad}
+        self.model, self.length, self.reduce = model, length, reduce
+        self.inputs = tuple(i.name.split(":")[0] for i in model.inputs)
+        self.names = self.inputs if reduce is None else (*self.inputs, "targets")
+        self.fill = {"token_ids": pad, "targets": -1}
         # An output with an axis of tokens: [batch, length, ...].
-        self.tokenwise = len(model.output_shape) > 2
+        self.tokenwise = reduce is None and len(model.output_shape) > 2
         signature = {n: tf.TensorSpec((None, None), tf.int32) for n in self.names}
-        self.run = tf.function(lambda x: model(x, training=False), input_signature=[signature])
+        self.run = tf.function(self._run, input_signature=[signature])
+
+    def _run(self, given: dict[str, Any]) -> Any:
+        outputs = self.model({name: given[name] for name in self.inputs}, training=False)
+        return outputs if self.reduce is None else self.reduce(outputs, given["targets"])
 
     def __call__(self, features: dict[str, np.ndarray], batch_size: int) -> np.ndarray:
-        """The model's raw outputs, float32 [rows, ...] in order; 0 on padding.
+        """The model's raw outputs, float32 [rows, ...] in order, 0 on padding; reduced: [rows, k].
 
         Args:
             features: name -> int32 [rows, length], `padding_mask` among them; others are ignored.
@@ -51,6 +66,8 @@ class Forward:
         return out
 
     def _shape(self, width: int) -> tuple[int, ...]:
+        if self.reduce is not None:
+            return tuple(self.run.get_concrete_function().structured_outputs.shape[1:])
         shape = self.model.output_shape[1:]
         return (width, *shape[1:]) if self.tokenwise else shape
 
