@@ -39,6 +39,7 @@ EXTRAS = {
 EXTRAS["all"] = sorted({name for names in EXTRAS.values() for name in names})
 EXTRAS["test"] = [
     "pytest>=8.4,<10",
+    "pytest-xdist>=3.6,<4",
     "ruff>=0.14,<0.18",
     "pandas>=2.2.3,<3.2",
     "nbclient>=0.10.2,<0.12",

@@ -9,7 +9,7 @@ import sys
 from collections import Counter
 
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 
 import pytest
@@ -27,7 +27,7 @@ def pytest_configure(config):
     config.addinivalue_line(
         "markers", "contract(suite, of): one of `of` members of a contract suite"
     )
-    config.covered, config.members = Counter(), {}
+    config.pluginmanager.register(Covered())
 
 
 def pytest_collection_finish(session):
@@ -58,20 +58,29 @@ def pytest_runtest_makereport(item, call):
     mark = item.get_closest_marker("contract")
     if mark is None:
         return report
-    suite = mark.args[0]
-    item.config.members[suite] = mark.kwargs["of"]
+    # It goes with the report, which may come from another process.
+    report.suite, report.of = mark.args[0], mark.kwargs["of"]
     if report.skipped:
         report.outcome = "failed"
-        report.longrepr = f"{item.nodeid}: a member of {suite} may be refused, but not skipped"
-    if report.when == "call" and report.passed:
-        item.config.covered[suite] += 1
+        report.longrepr = f"{item.nodeid}: a member of {report.suite} may be refused, not skipped"
     return report
+
+
+class Covered:
+    """Counts the members of contract suites that passed."""
+
+    def __init__(self):
+        self.passed, self.members = Counter(), {}
+
+    def pytest_runtest_logreport(self, report):
+        if hasattr(report, "suite"):
+            self.members[report.suite] = report.of
+            self.passed[report.suite] += report.when == "call" and report.passed
+
+    def pytest_terminal_summary(self, terminalreporter):
+        for suite, members in sorted(self.members.items()):
+            terminalreporter.write_line(f"{suite}: covered {self.passed[suite]} of {members}")
 
 
 def _reason(report):
     return str(report.longrepr[2]).removeprefix("Skipped: ")
-
-
-def pytest_terminal_summary(terminalreporter, config):
-    for suite, members in config.members.items():
-        terminalreporter.write_line(f"{suite}: covered {config.covered[suite]} of {members}")

@@ -105,9 +105,9 @@ def test_the_two_commands_are_those_of_ci():
     quickstart, tests = (b.strip() for b in blocks(read(ENGLISH), "bash")[:2])
     venv = "python3 -m venv .venv && .venv/bin/"
     assert quickstart == f"{venv}pip install -q . && .venv/bin/kerasft quickstart"
-    assert tests == f"{venv}pip install -q -e '.[test]' && .venv/bin/python -m pytest -q"
+    assert tests == f"{venv}pip install -q -e '.[test]' && .venv/bin/python -m pytest -q -n 2"
     ci = read(ROOT / ".ci" / "run")
-    assert "-m pip install -q -e '.[test]'" in ci and ci.rstrip().endswith("-m pytest -q")
+    assert "-m pip install -q -e '.[test]'" in ci and ci.rstrip().endswith("-m pytest -q -n 2")
     assert tests in read(ROOT / "CONTRIBUTING.md")
 
 

@@ -40,7 +40,8 @@ ROOMS = {
         save_tokenizer set_template sites surfaces template_of""",
     "backbones.huggingface": "Head load_folder read_head write_folder",
     "data": """Batch DataSpec Duplicates Encoded Feed PackedPlan Plan Source Split Summary batches
-        check_labels chunk_labels discover_labels duplicates embedded encode_rows encoder helpers
+        check_labels chunk_labels discover_labels duplicates embedded encode_rows encoder feed_of
+        helpers
         input_specs join kinds_of label_field make_splits mask_tokens open_source order_labels
         pack_rows quantiles split_rows summarise take tensors_of text_key text_keys""",
     "evaluation": "Collector Report history plots",
@@ -62,6 +63,7 @@ REGISTRIES = {
     "methods": {"freeze": "Freeze", "full": "Full", "lora": "LoRA"},
     "objectives": {},
     "tasks": {
+        "causal-lm": "CausalLM",
         "question-answering": "QuestionAnswering",
         "relation-extraction": "RelationExtraction",
         "text-classification": "TextClassification",
@@ -72,6 +74,9 @@ OPTIONS = {
     ("methods", "full"): "",
     ("methods", "freeze"): "train_top_blocks freeze_first_blocks blocks",
     ("methods", "lora"): "rank alpha dropout targets",
+    ("tasks", "causal-lm"): """format template system separator learn packing overlong max_length
+        max_new_tokens temperature top_k top_p repetition_penalty beams length_penalty stop
+        label_smoothing""",
     ("tasks", "question-answering"): """answers unanswerable threshold max_length max_question
         max_answer overlap head_dropout language""",
     ("tasks", "relation-extraction"): """labels none_label max_length pooling head_dropout

@@ -13,7 +13,7 @@ def ensure() -> None:
     """
     if "keras" not in sys.modules:
         backend = os.environ.setdefault("KERAS_BACKEND", "tensorflow")
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     else:
         import keras
 

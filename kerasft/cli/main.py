@@ -174,6 +174,39 @@ def predict(
                 file.write(as_json(row) + "\n")
 
 
+@app.command(epilog="Example: kerasft chat runs/shop --temperature 0.7")
+def chat(
+    run: Run,
+    system: Annotated[str, typer.Option(help="What the model is told before the chat.")] = "",
+    temperature: Annotated[
+        float | None, typer.Option(min=0, help="0: the likeliest answer; that of the run if none.")
+    ] = None,
+    max_new_tokens: Annotated[
+        int | None, typer.Option(min=1, help="The longest answer; that of the run if none.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of what is drawn.")] = 0,
+) -> None:
+    """Talk to a language model: a line in, an answer out as it is written. /new begins anew."""
+    import kerasft as kf
+
+    start_quietly()
+    asked = {"temperature": temperature, "max_new_tokens": max_new_tokens}
+    asked = {name: value for name, value in asked.items() if value is not None}
+    talk = kf.load(run).chat(system, seed=seed, **asked)
+    shown = sys.stdin.isatty()
+    while True:
+        print("> " if shown else "", end="", flush=True)
+        line = sys.stdin.readline()
+        if not line:
+            break
+        if line.strip() == "/new":
+            talk.clear()
+        elif line.strip():
+            for part in talk.say(line.rstrip("\n")):
+                print(part, end="", flush=True)
+            print(flush=True)
+
+
 @app.command(epilog="Example: kerasft export runs/spam saved_models/spam")
 def export(
     run: Run,
@@ -228,7 +261,7 @@ def run(args: Sequence[str]) -> int:
 def main() -> None:
     """The console script."""
     # TensorFlow reads this at import; without it stderr fills with notes of its C++ side.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
     signal.signal(signal.SIGTERM, terminate)
     for stream in (sys.stdout, sys.stderr):

@@ -1,6 +1,15 @@
 """Level 1: open labelled data of any kind as a stream, and split them."""
 
-from kerasft.data.batches import Feed, Plan, batches, encoder, input_specs, kinds_of, tensors_of
+from kerasft.data.batches import (
+    Feed,
+    Plan,
+    batches,
+    encoder,
+    feed_of,
+    input_specs,
+    kinds_of,
+    tensors_of,
+)
 from kerasft.data.bundled import embedded
 from kerasft.data.encoded import Batch, Encoded, encode_rows
 from kerasft.data.labels import (
@@ -38,6 +47,7 @@ __all__ = [
     "embedded",
     "encode_rows",
     "encoder",
+    "feed_of",
     "helpers",
     "input_specs",
     "join",

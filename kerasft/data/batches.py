@@ -129,6 +129,33 @@ class Feed:
         return tf.data.Dataset.from_generator(batches, output_signature=tuple(signature))
 
 
+def feed_of(
+    task: Any,
+    rows: Encoded,
+    inputs: tuple[str, ...],
+    batch_size: int,
+    seed: int = 0,
+    shuffle: bool = True,
+    length: int | None = None,
+) -> Feed:
+    """The batches that a model is fitted on.
+
+    Args:
+        task: the task.
+        rows: its encoded rows.
+        inputs: names of the model's inputs; with `document_ids` among them, rows of
+            `task.max_length` ids are packed with several documents each.
+        batch_size: rows in a batch.
+        seed: seed of the shuffle.
+        shuffle: another order in every epoch; False keeps the order.
+        length: a fixed width for every batch, or None.
+    """
+    if "document_ids" in inputs:
+        plan = PackedPlan(rows.lengths, task.max_length, batch_size, seed, shuffle)
+        return Feed(rows, plan, inputs, task.max_length)
+    return Feed(rows, Plan(rows.lengths, batch_size, seed, shuffle), inputs, length)
+
+
 def encoder(task: Any, tokenizer: Any, names: tuple[str, ...] | None = None) -> Callable:
     """A task's `encode` as one compiled function from lists of values to arrays.
 
@@ -153,7 +180,7 @@ def encoder(task: Any, tokenizer: Any, names: tuple[str, ...] | None = None) -> 
         return task.encode(tokenizer, fields)
 
     def encode(fields: dict[str, list]) -> dict[str, np.ndarray]:
-        given = tensors_of(written(fields) if written else fields, specs)
+        given = tensors_of(written(tokenizer, fields) if written else fields, specs)
         return {name: value.numpy() for name, value in graph(given).items()}
 
     return encode

@@ -27,6 +27,7 @@ from kerasft.data import (
 from kerasft.evaluation import Collector, Report
 from kerasft.methods import Adapted, adapt
 from kerasft.methods import registry as methods
+from kerasft.pipeline.chat import Chat
 from kerasft.pipeline.forward import Forward
 from kerasft.tasks import registry as tasks
 
@@ -70,6 +71,7 @@ class Pipeline:
         self.batch_size = 32
         self.report: Report | None = None
         self._encode = self._forward = self._answer = None
+        self.kept: dict[Any, Any] = {}  # what is made once: compiled functions of its task
 
     # --- parts ----------------------------------------------------------------------------------
 
@@ -115,6 +117,14 @@ class Pipeline:
             self._forward = Forward(self.model, self.fixed_length, pad)
         return self._forward(features, self.batch_size)
 
+    def reduced(self, features: dict[str, np.ndarray], reduce: Any, batch: int = 8) -> np.ndarray:
+        """A few numbers a sequence, float32 [sequences, k]: `reduce(outputs, targets)` of features
+        that hold `targets` too, `batch` sequences at once."""
+        if reduce not in self.kept:
+            pad = template_of(self.tokenizer).pad
+            self.kept[reduce] = Forward(self.model, self.fixed_length, pad, reduce)
+        return self.kept[reduce](features, batch)
+
     def predict(self, texts: Iterable[Any]) -> list[dict[str, Any]]:
         """Answer texts.
 
@@ -155,24 +165,28 @@ class Pipeline:
     def _asked(self, fields: dict[str, list]) -> list[dict[str, Any]]:
         """Answers of a task that runs its model many times (`answer`), rows of like length
         together."""
-        import tensorflow as tf
-
         specs = input_specs(self.task)
-        if self._answer is None:
-            self._answer = tf.function(
-                lambda given: self.task.answer(self, given),
-                input_signature=[specs],
-                autograph=False,
-            )
         rows = list(zip(*(fields[name] for name in specs), strict=True))
         order = sorted(range(len(rows)), key=lambda row: sum(len(str(v)) for v in rows[row]))
         found: list[dict[str, Any]] = [{}] * len(rows)
         for start in range(0, len(rows), self.batch_size):
             chosen = order[start : start + self.batch_size]
             given = tensors_of({n: [fields[n][i] for i in chosen] for n in specs}, specs)
-            for row, answer in zip(chosen, self._told(self._answer(given)), strict=True):
+            for row, answer in zip(chosen, self._told(self.asked(given)), strict=True):
                 found[row] = answer
         return found
+
+    def asked(self, fields: dict[str, Any]) -> dict[str, Any]:
+        """`task.answer` on a batch of tensors, compiled once."""
+        import tensorflow as tf
+
+        if self._answer is None:
+            self._answer = tf.function(
+                lambda given: self.task.answer(self, given),
+                input_signature=[input_specs(self.task)],
+                autograph=False,
+            )
+        return self._answer(fields)
 
     def _told(self, decoded: dict[str, Any]) -> list[dict[str, Any]]:
         """Arrays of answers as one mapping of plain values a row."""
@@ -200,6 +214,32 @@ class Pipeline:
                 raise InputError(f"Each item of `predict` is {form}. Received: {item!r}.")
             rows.append(row)
         return rows
+
+    def stream(self, prompt: Any, **options: Any) -> Iterator[str]:
+        """The answer of a language model as it comes, piece by piece.
+
+        Args:
+            prompt: a string, or a chat: a list of {"role", "content"} that ends with the user.
+            options: `max_new_tokens`, `temperature`, `top_k`, `top_p`, `repetition_penalty`,
+                `seed`; the task's own where not given.
+
+        Raises:
+            InputError: for a task that writes no text, or a chat that its template does not take.
+
+        Example:
+            >>> for part in pipe.stream("Write the plural of: cat"):
+            ...     print(part, end="", flush=True)
+        """
+        if not hasattr(self.task, "stream"):
+            raise InputError(
+                "A language model (causal-lm, text-to-text) writes texts. "
+                f"Received: task {self.task.name!r}."
+            )
+        return self.task.stream(self, prompt, **options)
+
+    def chat(self, system: str = "", **options: Any) -> Chat:
+        """Begin a chat with a language model; see `Chat` and `stream`."""
+        return Chat(self, system, **options)
 
     # --- scores ---------------------------------------------------------------------------------
 
@@ -229,14 +269,16 @@ class Pipeline:
         collector = Collector(task.name, task.kind, task.labels, **task.scoring())
         # A row that training leaves out, because its answer is not in its context, is scored.
         chunks = source.every_row().chunks(_CHUNK)
-        judged = getattr(task, "judged", None)
-        for shown, truth, scores in judged(self, chunks) if judged else self._judged(chunks):
+        for shown, truth, scores in self.judged(chunks):
             collector.add(shown, truth, scores)
         return collector.report(split=split or source.name, **facts)
 
-    def _judged(self, chunks: Iterable[dict[str, list]]) -> Iterator[tuple]:
+    def judged(self, chunks: Iterable[dict[str, list]]) -> Iterator[tuple]:
         """(what is shown of wrong rows, what is right, scores) of each chunk of rows."""
         task = self.task
+        if hasattr(task, "judged"):
+            yield from task.judged(self, chunks)
+            return
         for fields in chunks:
             features = self.encode(fields)
             scores = task.scores(self.outputs(features), features)

@@ -41,16 +41,22 @@ class SoftmaxLoss(keras.losses.Loss):
         """One loss a row."""
         classes = y_pred.shape[-1]
         y_true = ops.reshape(ops.cast(y_true, "int32"), (-1,))
+        if not (self.smoothing or self.gamma):
+            # The same without a number for every class: a vocabulary has a hundred thousand.
+            loss = ops.sparse_categorical_crossentropy(y_true, y_pred, from_logits=True)
+            return self._weighted(loss, y_true)
         target = ops.one_hot(y_true, classes, dtype=y_pred.dtype)
         target = target * (1.0 - self.smoothing) + self.smoothing / classes
         log_p = ops.log_softmax(y_pred, axis=-1)
         # Kept above 0, where a power below 1 has no derivative.
         rest = ops.maximum(1.0 - ops.exp(log_p), 1e-7)
         focus = rest**self.gamma if self.gamma else 1.0
-        loss = -ops.sum(target * focus * log_p, axis=-1)
-        if self.class_weights:
-            loss = loss * ops.take(ops.convert_to_tensor(self.class_weights, "float32"), y_true)
-        return loss
+        return self._weighted(-ops.sum(target * focus * log_p, axis=-1), y_true)
+
+    def _weighted(self, loss, y_true):
+        if not self.class_weights:
+            return loss
+        return loss * ops.take(ops.convert_to_tensor(self.class_weights, "float32"), y_true)
 
     def get_config(self):
         """The arguments."""

@@ -9,7 +9,7 @@ import numpy as np
 from kerasft._core import stack
 from kerasft._core.weights import named
 from kerasft.backbones import template_of
-from kerasft.data import Feed, Plan, encode_rows, encoder
+from kerasft.data import Feed, encode_rows, encoder, feed_of
 from kerasft.methods import adapt
 from kerasft.optimizers import adamw
 from kerasft.pipeline import Pipeline
@@ -58,10 +58,10 @@ def trainable(model: Any) -> list[str]:
     return sorted(named(model.trainable_variables))
 
 
-def sample(task: Any, rows: int) -> dict[str, list]:
+def sample(task: Any, rows: int, fields: dict[str, str] | None = None) -> dict[str, list]:
     """Rows for a task, by the kinds of its fields; another label from row to row."""
     labels = list(getattr(task, "labels", ()))
-    fields = task.fields()
+    fields = task.fields() if fields is None else fields
     texts = [_TEXTS[i % len(_TEXTS)] for i in range(rows)]
     made = {
         "text": texts,
@@ -100,8 +100,13 @@ def feed(pipe: Pipeline, rows: int = 7, batch_size: int = 3) -> Feed:
     encode = encoder(pipe.task, pipe.tokenizer, pipe.task.reads)
     pad = template_of(pipe.tokenizer).pad
     encoded = encode_rows([sample(pipe.task, rows)], encode, pipe.task, keep=pipe.inputs, pad=pad)
-    plan = Plan(encoded.lengths, batch_size, shuffle=False)
-    return Feed(encoded, plan, pipe.inputs, pipe.fixed_length)
+    names = tuple(i.name.split(":")[0] for i in fitted_model(pipe).inputs)
+    return feed_of(pipe.task, encoded, names, batch_size, shuffle=False, length=pipe.fixed_length)
+
+
+def fitted_model(pipe: Pipeline) -> Any:
+    """The model that is fitted: that of the answers, or one that shares its weights."""
+    return pipe.task.trained(pipe.model) if hasattr(pipe.task, "trained") else pipe.model
 
 
 def targets(task: Any, rows: int) -> np.ndarray:
@@ -113,7 +118,8 @@ def stepped(
     pipe: Pipeline, steps: int = 2, objectives: tuple[Any, ...] = (), batch: tuple | None = None
 ) -> list[float]:
     """Train some steps with AdamW and weight decay on one batch; returns the losses."""
-    fitted = compiled(pipe.model, pipe.task, adamw(1e-2, pipe.model, weight_decay=0.1), objectives)
+    optimizer = adamw(1e-2, pipe.model, weight_decay=0.1)
+    fitted = compiled(fitted_model(pipe), pipe.task, optimizer, objectives)
     fitted.run_eagerly = True  # a step is over sooner than its graph is made
     if batch is None:
         x = tiny.features(pipe.model)
@@ -145,7 +151,7 @@ def fitted_with_sgd(
     with strategy.scope() if strategy else contextlib.nullcontext():
         pipe = build()
         bound = tuple(o.bind(pipe.model) for o in objectives)
-        fitted = compiled(pipe.model, pipe.task, keras.optimizers.SGD(rate), bound)
+        fitted = compiled(fitted_model(pipe), pipe.task, keras.optimizers.SGD(rate), bound)
     data = _random_rows(pipe) if rows is None else rows.dataset(rows.batches)
     steps = 3 if rows is None else rows.plan.steps
     history = fitted.fit(data.repeat(), steps_per_epoch=steps, epochs=1, shuffle=False, verbose=0)

@@ -13,8 +13,9 @@ import numpy as np
 
 from kerasft._core import stack
 from kerasft.backbones import template_of
-from kerasft.data import Plan, encoder, input_specs, kinds_of
+from kerasft.data import encoder, input_specs, kinds_of, tensors_of
 from kerasft.data.fields import KINDS
+from kerasft.evaluation import Collector
 from kerasft.pipeline import Pipeline
 from kerasft.tasks import registry
 from kerasft.testing import _rig, tiny
@@ -43,9 +44,9 @@ class Case:
         return _rig.sample(self.task, rows)
 
     def texts(self, rows: int = ROWS) -> dict[str, list]:
-        """Rows with the text fields only."""
-        fields = self.fields(rows)
-        return {name: fields[name] for name in self.task.inputs}
+        """Rows with what is asked only."""
+        kinds = kinds_of(self.task)
+        return _rig.sample(self.task, rows, {name: kinds[name] for name in self.task.inputs})
 
     @cached_property
     def encoded(self) -> dict[str, np.ndarray]:
@@ -64,13 +65,12 @@ class Case:
 
     def learned(self) -> tuple:
         """All rows as one batch: features, targets and, where tokens have their own, weights."""
-        rows = np.arange(len(self.feed.rows))
-        whole = dataclasses.replace(self.feed, plan=Plan(rows, len(rows), shuffle=False))
-        return next(whole.batches())
+        plan = dataclasses.replace(self.feed.plan, batch_size=len(self.feed.rows))
+        return next(dataclasses.replace(self.feed, plan=plan).batches())
 
     def raw(self, features: dict[str, np.ndarray]) -> Any:
         """Outputs for a batch of `learned`, as the loss is given them."""
-        fitted = Fitted(self.pipe.model, self.task.loss())
+        fitted = Fitted(_rig.fitted_model(self.pipe), self.task.loss())
         return fitted({n: tf.constant(v) for n, v in features.items()}, training=False)
 
 
@@ -119,7 +119,8 @@ def _fields(case: Case) -> None:
     values = case.task.targets(rows, features)
     count = len(features["token_ids"]) // case.task.sides
     equal((len(values), values.dtype.kind in "if"), (count, True), "one target each, of numbers")
-    equal(len(case.task.truth(rows)), ROWS, "one truth a row")
+    if not hasattr(case.task, "judged"):
+        equal(len(case.task.truth(rows)), ROWS, "one truth a row")
     counts = dict.fromkeys(case.task.labels, 1)
     equal(case.task.with_labels(counts).labels, case.task.labels, "the labels once seen")
 
@@ -163,6 +164,8 @@ def _model(case: Case) -> None:
     equal(set(names) <= set(case.pipe.inputs), True, "the model has the backbone's inputs")
     count = len(case.encoded["token_ids"])
     equal((out.dtype.name, out.shape[0]), ("float32", count), "type and rows of the outputs")
+    if hasattr(case.task, "judged"):
+        return
     score = case.task.scores(out, case.encoded)
     equal(len(score), ROWS, "scores, one a row")
     if isinstance(score, np.ndarray):
@@ -195,7 +198,21 @@ def _metrics(case: Case) -> None:
         equal(bool(np.isfinite(float(metric.result()))), True, f"{metric.name} is a number")
 
 
+def _judged(case: Case) -> None:
+    task = case.task
+    collector = Collector(task.name, task.kind, task.labels, **task.scoring())
+    chunks = [case.fields(), case.fields(2)]
+    found = list(case.pipe.judged(chunks))
+    equal(sum(len(truth) for _, truth, _ in found), ROWS + 2, "rows that are judged")
+    for shown, truth, scores in found:
+        collector.add(shown, truth, scores)
+    numbers = [v for v in collector.report().after.values() if isinstance(v, float)]
+    equal(bool(np.isfinite(numbers).all()), True, "finite scores")
+
+
 def _decode(case: Case) -> None:
+    if hasattr(case.task, "answer"):
+        return _answer(case)
     features = {n: tf.convert_to_tensor(v) for n, v in case.encoded.items()}
     out = tf.constant(case.outputs_of_model)
     together = {n: np.asarray(v) for n, v in case.task.decode(out, features).items()}
@@ -215,6 +232,19 @@ def _decode(case: Case) -> None:
         alone = case.task.decode(case.pipe.outputs(part), part)
         for name, value in together.items():
             _same_row(np.asarray(alone[name])[0], value[row], f"row {row} alone, {name}")
+
+
+def _answer(case: Case) -> None:
+    texts, specs = case.texts(), input_specs(case.task)
+    together = {n: np.asarray(v) for n, v in case.pipe.asked(tensors_of(texts, specs)).items()}
+    if case.outputs is not None:
+        same_names(together, case.outputs, "the names of the answers")
+    equal({len(v) for v in together.values()}, {ROWS}, "answers, one a row")
+    equal(set(case.task.padded) <= set(together), True, "`padded` are names of answers")
+    for row in range(ROWS):
+        given = tensors_of({n: v[row : row + 1] for n, v in texts.items()}, specs)
+        for name, value in case.pipe.asked(given).items():
+            _same_row(np.asarray(value)[0], together[name][row], f"row {row} alone, {name}")
 
 
 def _same_row(alone: np.ndarray, among: np.ndarray, what: str) -> None:
@@ -276,6 +306,7 @@ TASK_PARTS: dict[str, Callable[[Case], str | None]] = {
     "model": _model,
     "loss": _loss,
     "metrics": _metrics,
+    "judged": _judged,
     "decode": _decode,
     "training": _training,
     "pipeline": _pipeline,

@@ -45,7 +45,8 @@ def prepare_data(recipe: Recipe, empty: str = "error") -> Prepared:
             `training.monitor` that the history will not have.
     """
     task = dataclasses.replace(recipe.task_value(), max_length=recipe.data.max_length)
-    if recipe.training.dropout is not None:
+    headed = any(f.name == "head_dropout" for f in dataclasses.fields(task))
+    if recipe.training.dropout is not None and headed:
         task = dataclasses.replace(task, head_dropout=recipe.training.dropout)
     head = head_of(recipe)
     if head is not None and not task.labels and head.problem == task.head_problem:

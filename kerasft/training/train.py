@@ -13,7 +13,7 @@ from kerasft._core import files, stack, weights
 from kerasft._core.errors import KerasftError
 from kerasft._core.seeds import set_seed
 from kerasft.backbones import template_of
-from kerasft.data import Feed, Plan, encode_rows, encoder
+from kerasft.data import Feed, encode_rows, encoder, feed_of
 from kerasft.optimizers import WarmupDecay, adamw
 from kerasft.pipeline import Pipeline
 from kerasft.training.callbacks.checkpoints import Store
@@ -95,6 +95,9 @@ class Run:
                 "preset": self.recipe.preset,
             }
             self.pipe = Pipeline(model, tokenizer, self.task, info)
+            # What is fitted may read its rows in another form (packed); its weights are the same.
+            fitted = self.task.trained(model) if hasattr(self.task, "trained") else model
+            self.inputs = tuple(i.name.split(":")[0] for i in fitted.inputs)
             self.frozen = _frozen(model)
             self.feeds = {
                 part: self._feed(part)
@@ -102,7 +105,7 @@ class Run:
                 if part in self.prepared.sources
             }
             optimizer = self._optimizer(model)
-            self.fitted = compiled(model, self.task, optimizer)
+            self.fitted = compiled(fitted, self.task, optimizer)
 
     def _feed(self, part: str) -> Feed:
         pipe, source = self.pipe, self.prepared.sources[part]
@@ -110,9 +113,15 @@ class Run:
         same = task.reads == task.inputs
         encode = pipe.encode if same else encoder(task, pipe.tokenizer, task.reads)
         rows = encode_rows(source.chunks(), encode, task, keep=pipe.inputs, pad=pad)
-        training = part == "train"
-        plan = Plan(rows.lengths, self.settings.batch_size, self.recipe.seed, shuffle=training)
-        return Feed(rows, plan, pipe.inputs, pipe.fixed_length)
+        return feed_of(
+            task,
+            rows,
+            self.inputs,
+            self.settings.batch_size,
+            self.recipe.seed,
+            shuffle=part == "train",
+            length=pipe.fixed_length,
+        )
 
     def _optimizer(self, model: Any) -> Any:
         settings = self.settings

@@ -4,6 +4,7 @@ import pytest
 
 from kerasft.backbones import FAMILIES
 from kerasft.tasks import (
+    CausalLM,
     QuestionAnswering,
     RelationExtraction,
     TextClassification,
@@ -71,11 +72,23 @@ MEMBERS = {
         RelationExtraction(labels=LABELS, max_length=24, pooling="markers"),
         ("label", "probabilities"),
     ),
+    "completions": (
+        CausalLM(max_length=32, max_new_tokens=3, overlong="cut"),
+        ("completion", "tokens"),
+    ),
+    "packed chats": (
+        CausalLM(format="chat", max_length=64, packing=True, overlong="cut", max_new_tokens=2),
+        ("completion", "tokens"),
+    ),
+    "texts": (
+        CausalLM(format="text", max_length=16, packing=True, max_new_tokens=2, beams=2),
+        ("completion", "tokens"),
+    ),
     "mean pooling": (TextClassification(labels=LABELS, max_length=16, pooling="mean"), SINGLE),
 }
 # What takes longest is held here for one member of each task, and for the others with -m slow.
-REPLICAS = ("single-label", "entities", "answers")
-LIGHT = ("config", "fields", "model", "loss", "metrics", "decode")
+REPLICAS = ("single-label", "entities", "answers", "packed chats")
+LIGHT = ("config", "fields", "model", "loss", "metrics", "judged", "decode")
 ELSEWHERE = {
     ("single-label", "gpt2"),
     ("single-label", "f_net"),
@@ -88,11 +101,21 @@ WINDOWS = {
     ("answers", "xlm_roberta"),
     ("answers or none", "roberta"),
 }
+# What writes text needs a decoder; one of each kind of tokenizer.
+WRITERS = {("completions", "gemma"), ("packed chats", "gpt2"), ("texts", "llama3")}
+
+
+def supported(name, family):
+    return not isinstance(MEMBERS[name][0], CausalLM) or family.kind == "decoder"
+
+
 PAIRS = [
     pytest.param(name, family.name, id=f"{name.replace(' ', '_')}-{family.name}")
     for name in MEMBERS
     for family in FAMILIES
-    if name == "single-label" or family.name == "bert" or (name, family.name) in ELSEWHERE | WINDOWS
+    if name == "single-label"
+    or (family.name == "bert" and supported(name, family))
+    or (name, family.name) in ELSEWHERE | WINDOWS | WRITERS
 ]
 NEW = sorted(set(registry.names()) - {task.name for task, _ in MEMBERS.values()})
 PAIRS += [pytest.param(name, "bert", id=f"{name}-bert") for name in NEW]
@@ -102,9 +125,9 @@ PAIRS += [pytest.param(name, "bert", id=f"{name}-bert") for name in NEW]
 @pytest.mark.parametrize(("name", "family"), PAIRS)
 def test_contract(name, family):
     task, outputs = MEMBERS.get(name) or (registry.get(name)(labels=LABELS), None)
-    whole = family == "bert" or (name, family) in ELSEWHERE
+    whole = family == "bert" or (name, family) in ELSEWHERE | WRITERS
     parts = tuple(TASK_PARTS) if whole else (*LIGHT, "encode")
-    parts = tuple(p for p in parts if p != "replicas" or (name in REPLICAS and family == "bert"))
+    parts = tuple(p for p in parts if p != "replicas" or name in REPLICAS)
     assert check_task(task, family, outputs=outputs, parts=parts) == dict.fromkeys(parts, "passed")
 
 
