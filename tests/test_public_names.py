@@ -67,6 +67,7 @@ REGISTRIES = {
         "question-answering": "QuestionAnswering",
         "relation-extraction": "RelationExtraction",
         "text-classification": "TextClassification",
+        "text-to-text": "TextToText",
         "token-classification": "TokenClassification",
     },
 }
@@ -81,6 +82,9 @@ OPTIONS = {
         max_answer overlap head_dropout language""",
     ("tasks", "relation-extraction"): """labels none_label max_length pooling head_dropout
         label_smoothing""",
+    ("tasks", "text-to-text"): """instruction source_language target_language template separator
+        packing overlong max_length max_new_tokens temperature top_k top_p repetition_penalty beams
+        length_penalty stop label_smoothing""",
     ("tasks", "token-classification"): """labels scheme decoding max_length overlap head_dropout
         label_smoothing""",
     ("tasks", "text-classification"): """labels problem pair max_length pooling head_dropout

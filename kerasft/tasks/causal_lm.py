@@ -255,7 +255,12 @@ class CausalLM:
     def judged(self, pipe: Any, chunks: Any) -> Iterator[tuple]:
         """Likelihood of the examples: (shown, learned tokens [rows], summed nats [rows])."""
         for fields, tokens, nll in _writers.likelihoods(self, pipe, chunks):
-            yield {name: [str(v) for v in fields[name]] for name in fields}, tokens, nll
+            yield {name: [_told(v) for v in values] for name, values in fields.items()}, tokens, nll
+
+
+def _told(value: Any) -> str:
+    """A value as people read it."""
+    return value if isinstance(value, str) else "\n".join(f"{role}: {text}" for role, text in value)
 
 
 def _answered(messages: list[dict[str, str]]) -> list[dict[str, str]]:

@@ -8,6 +8,7 @@ from kerasft.tasks import (
     QuestionAnswering,
     RelationExtraction,
     TextClassification,
+    TextToText,
     TokenClassification,
     registry,
 )
@@ -84,6 +85,15 @@ MEMBERS = {
         CausalLM(format="text", max_length=16, packing=True, max_new_tokens=2, beams=2),
         ("completion", "tokens"),
     ),
+    "translations": (
+        TextToText(
+            instruction="Into {target}: {text}",
+            target_language="zh",
+            max_length=48,
+            max_new_tokens=2,
+        ),
+        ("completion", "tokens"),
+    ),
     "mean pooling": (TextClassification(labels=LABELS, max_length=16, pooling="mean"), SINGLE),
 }
 # What takes longest is held here for one member of each task, and for the others with -m slow.
@@ -103,10 +113,11 @@ WINDOWS = {
 }
 # What writes text needs a decoder; one of each kind of tokenizer.
 WRITERS = {("completions", "gemma"), ("packed chats", "gpt2"), ("texts", "llama3")}
+WRITERS |= {("translations", "llama")}
 
 
 def supported(name, family):
-    return not isinstance(MEMBERS[name][0], CausalLM) or family.kind == "decoder"
+    return not isinstance(MEMBERS[name][0], CausalLM | TextToText) or family.kind == "decoder"
 
 
 PAIRS = [
