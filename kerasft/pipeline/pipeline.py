@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from kerasft._core import files, stack, weights
+from kerasft._core.checks import whole
 from kerasft._core.errors import InputError, KerasftError
 from kerasft.backbones import (
     build_backbone,
@@ -61,7 +62,8 @@ class Pipeline:
         self.info = dict(info or {})
         self.batch_size = 32
         self.report: Report | None = None
-        self._encode = self._forward = None
+        self._encoders: dict[tuple[str, ...], Any] = {}
+        self._forward = None
 
     # --- parts ----------------------------------------------------------------------------------
 
@@ -85,11 +87,19 @@ class Pipeline:
         """The width of every batch where padding moves answers (FNet), else None."""
         return None if sites(self.backbone).family.maskable else self.task.max_length
 
-    def encode(self, fields: dict[str, list]) -> dict[str, np.ndarray]:
-        """Texts to padded ids, by the same compiled graph that is exported."""
-        if self._encode is None:
-            self._encode = encoder(self.task, self.tokenizer)
-        return self._encode(fields)
+    def encode(
+        self, fields: dict[str, list], names: tuple[str, ...] | None = None
+    ) -> dict[str, np.ndarray]:
+        """Texts to padded ids, by the same compiled graph that is exported.
+
+        Args:
+            fields: field name -> one value a row.
+            names: the fields that are encoded; those that are answered when None.
+        """
+        names = names or self.task.inputs
+        if names not in self._encoders:
+            self._encoders[names] = encoder(self.task, self.tokenizer, names)
+        return self._encoders[names](fields)
 
     # --- answers --------------------------------------------------------------------------------
 
@@ -137,6 +147,42 @@ class Pipeline:
         fields = {name: kinds[name] for name in self.task.inputs}
         for chunk in open_source(data, fields, self._columns(columns)).chunks(_CHUNK):
             yield from self._answers(chunk)
+
+    def rank(
+        self, query: str | list[str], candidates: list[str], top: int | None = None
+    ) -> list[dict[str, Any]]:
+        """Order candidates by how well they answer a query.
+
+        Args:
+            query: a text; or a list of texts, such as the items that a user chose, which stand for
+                the mean of their embeddings (joined to one text if the task has `history`).
+            candidates: texts.
+            top: how many to give; all when None.
+
+        Returns:
+            `text`, `score` (the cosine, -1 to 1) and `index` (the place in `candidates`) of each,
+            the best first.
+
+        Raises:
+            InputError: if the task makes no embeddings, or there is no candidate.
+
+        Example:
+            >>> pipe.rank("reset my password", ["Opening hours", "Choose a new password"], top=1)
+            [{'text': 'Choose a new password', 'score': 0.83, 'index': 1}]
+        """
+        if not hasattr(self.task, "rank"):
+            raise InputError(
+                f"Only a text-similarity model ranks texts. Received: task {self.task.name!r}."
+            )
+        if top is not None:
+            whole("top", top, 1)
+        items = [query] if isinstance(query, str) else query
+        for name, texts in (("query", items), ("candidates", candidates)):
+            listed = isinstance(texts, (list, tuple)) and len(texts)
+            if not listed or not all(isinstance(text, str) for text in texts):
+                kind = "a string or a list of strings" if name == "query" else "a list of strings"
+                raise InputError(f"`{name}` is {kind}, at least one. Received: {texts!r:.80}.")
+        return self.task.rank(self, query, list(candidates), top)
 
     def _answers(self, fields: dict[str, list]) -> list[dict[str, Any]]:
         features = self.encode(fields)
@@ -194,12 +240,19 @@ class Pipeline:
         task = self.task
         collector = Collector(task.name, task.kind, task.labels, **task.scoring())
         # A row that training leaves out, because its answer is not in its context, is scored.
-        for fields in source.every_row().chunks(_CHUNK):
-            shown = {name: fields[name] for name in task.inputs}
-            features = self.encode(fields)
-            scores = task.scores(self.outputs(features), features)
-            collector.add(shown, task.truth(fields), scores)
+        chunks = source.every_row().chunks(_CHUNK)
+        judged = task.judged(self, chunks) if hasattr(task, "judged") else self._judged(chunks)
+        for shown, truth, scores in judged:
+            collector.add(shown, truth, scores)
         return collector.report(split=split or source.name, **facts)
+
+    def _judged(self, chunks: Iterable[dict[str, list]]) -> Iterator[tuple]:
+        """What is shown of each row, its right answer, and the model's."""
+        for fields in chunks:
+            shown = {name: fields[name] for name in self.task.inputs}
+            features = self.encode(fields)
+            scores = self.task.scores(self.outputs(features), features)
+            yield shown, self.task.truth(fields), scores
 
     def source(self, data: Any, columns: dict[str, str] | None = None) -> Any:
         """Open labelled rows for this task, and check that every label is known."""

@@ -7,6 +7,7 @@ from kerasft.tasks import (
     QuestionAnswering,
     RelationExtraction,
     TextClassification,
+    TextSimilarity,
     TokenClassification,
     registry,
 )
@@ -71,10 +72,31 @@ MEMBERS = {
         RelationExtraction(labels=LABELS, max_length=24, pooling="markers"),
         ("label", "probabilities"),
     ),
+    "search": (TextSimilarity(max_length=16), ("embedding",)),
+    "search with hard negatives": (
+        TextSimilarity(
+            hard_negatives=True,
+            symmetric=True,
+            scale=5.0,
+            pooling="max",
+            normalize=False,
+            query_prefix="free ",
+            passage_prefix="prize: ",
+            head_dropout=0.1,
+            max_length=16,
+        ),
+        ("embedding",),
+    ),
+    "search after a history": (TextSimilarity(history=True, max_length=16), ("embedding",)),
+    "triplets": (TextSimilarity(objective="triplet", max_length=16), ("embedding",)),
+    "similarity": (
+        TextSimilarity(objective="cosine", score_range=(-2.0, 4.0), max_length=16),
+        ("embedding",),
+    ),
     "mean pooling": (TextClassification(labels=LABELS, max_length=16, pooling="mean"), SINGLE),
 }
 # What takes longest is held here for one member of each task, and for the others with -m slow.
-REPLICAS = ("single-label", "entities", "answers")
+REPLICAS = ("single-label", "entities", "answers", "search with hard negatives")
 LIGHT = ("config", "fields", "model", "loss", "metrics", "decode")
 ELSEWHERE = {
     ("single-label", "gpt2"),
@@ -87,6 +109,8 @@ WINDOWS = {
     ("entities with ends", "gpt2"),
     ("answers", "xlm_roberta"),
     ("answers or none", "roberta"),
+    ("search", "gpt2"),
+    ("search", "f_net"),
 }
 PAIRS = [
     pytest.param(name, family.name, id=f"{name.replace(' ', '_')}-{family.name}")
