@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 
 from kerasft._core import files, stack, weights
-from kerasft._core.checks import whole
 from kerasft._core.errors import InputError, KerasftError
 from kerasft.backbones import (
     build_backbone,
@@ -174,15 +173,7 @@ class Pipeline:
             raise InputError(
                 f"Only a text-similarity model ranks texts. Received: task {self.task.name!r}."
             )
-        if top is not None:
-            whole("top", top, 1)
-        items = [query] if isinstance(query, str) else query
-        for name, texts in (("query", items), ("candidates", candidates)):
-            listed = isinstance(texts, (list, tuple)) and len(texts)
-            if not listed or not all(isinstance(text, str) for text in texts):
-                kind = "a string or a list of strings" if name == "query" else "a list of strings"
-                raise InputError(f"`{name}` is {kind}, at least one. Received: {texts!r:.80}.")
-        return self.task.rank(self, query, list(candidates), top)
+        return self.task.rank(self, query, candidates, top)
 
     def _answers(self, fields: dict[str, list]) -> list[dict[str, Any]]:
         features = self.encode(fields)

@@ -298,8 +298,15 @@ class TextSimilarity:
     def rank(
         self, pipe: Any, query: str | list[str], candidates: list[str], top: int | None = None
     ) -> list[dict[str, Any]]:
-        """Order candidates by their cosine with a query (`Pipeline.rank`)."""
-        items = [query] if isinstance(query, str) else list(query)
+        """Order candidates by their cosine with a query, as `Pipeline.rank` says it."""
+        items = [query] if isinstance(query, str) else query
+        if top is not None:
+            whole("top", top, 1)
+        for name, texts in (("query", items), ("candidates", candidates)):
+            listed = isinstance(texts, (list, tuple)) and len(texts)
+            if not listed or not all(isinstance(text, str) for text in texts):
+                kind = "a string or a list of strings" if name == "query" else "a list of strings"
+                raise InputError(f"`{name}` is {kind}, at least one. Received: {texts!r:.80}.")
         found = self.embeddings(pipe, candidates, "text_pair")
         asked = self.embeddings(pipe, [items] if self.history else items).mean(axis=0)
         scores = found @ (asked / max(float(np.linalg.norm(asked)), 1e-6))

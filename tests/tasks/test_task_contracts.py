@@ -109,8 +109,6 @@ WINDOWS = {
     ("entities with ends", "gpt2"),
     ("answers", "xlm_roberta"),
     ("answers or none", "roberta"),
-    ("search", "gpt2"),
-    ("search", "f_net"),
 }
 PAIRS = [
     pytest.param(name, family.name, id=f"{name.replace(' ', '_')}-{family.name}")
