@@ -65,6 +65,7 @@ REGISTRIES = {
         "question-answering": "QuestionAnswering",
         "relation-extraction": "RelationExtraction",
         "text-classification": "TextClassification",
+        "text-similarity": "TextSimilarity",
         "token-classification": "TokenClassification",
     },
 }
@@ -76,6 +77,8 @@ OPTIONS = {
         max_answer overlap head_dropout language""",
     ("tasks", "relation-extraction"): """labels none_label max_length pooling head_dropout
         label_smoothing""",
+    ("tasks", "text-similarity"): """objective hard_negatives symmetric scale margin score_range
+        pooling normalize query_prefix passage_prefix history max_length head_dropout""",
     ("tasks", "token-classification"): """labels scheme decoding max_length overlap head_dropout
         label_smoothing""",
     ("tasks", "text-classification"): """labels problem pair max_length pooling head_dropout
