@@ -8,6 +8,17 @@ import numpy as np
 from kerasft._core import files
 from kerasft._core.errors import InputError
 
+# A damaged or foreign record can be wrong in any of these ways.
+BROKEN = (
+    ArithmeticError,
+    AttributeError,
+    FileNotFoundError,
+    LookupError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+
 
 def model_folder(folder: str | os.PathLike) -> str:
     """The folder that holds the model: the one given, or the run folder's `model`."""

@@ -19,7 +19,7 @@ from kerasft.data import check_labels, encoder, helpers, open_source
 from kerasft.evaluation import Collector, Report
 from kerasft.methods import Adapted, adapt
 from kerasft.methods import registry as methods
-from kerasft.pipeline._records import check_plain, check_size, model_folder
+from kerasft.pipeline._records import BROKEN, check_plain, check_size, model_folder
 from kerasft.pipeline.forward import Forward
 from kerasft.tasks import registry as tasks
 
@@ -29,15 +29,6 @@ _CHUNK = 1024
 _TYPES = {"text": str, "whole": int, "texts": (list, tuple)}
 # What fills a list of answers that is shorter than another in its batch, by kind of array.
 _PADS = {"O": b"", "S": b"", "i": -1, "f": 0.0}
-_BROKEN = (
-    ArithmeticError,
-    AttributeError,
-    FileNotFoundError,
-    LookupError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-)
 
 
 class Pipeline:
@@ -62,8 +53,8 @@ class Pipeline:
         self.info = dict(info or {})
         self.batch_size = 32
         self.report: Report | None = None
-        self._encoders: dict[tuple[str, ...], Any] = {}
-        self._forward = None
+        self._encode = self._forward = None
+        self.kept: dict[Any, Any] = {}  # what is made once: compiled functions of its task
 
     # --- parts ----------------------------------------------------------------------------------
 
@@ -87,19 +78,11 @@ class Pipeline:
         """The width of every batch where padding moves answers (FNet), else None."""
         return None if sites(self.backbone).family.maskable else self.task.max_length
 
-    def encode(
-        self, fields: dict[str, list], names: tuple[str, ...] | None = None
-    ) -> dict[str, np.ndarray]:
-        """Texts to padded ids, by the same compiled graph that is exported.
-
-        Args:
-            fields: field name -> one value a row.
-            names: the fields that are encoded; those that are answered when None.
-        """
-        names = names or self.task.inputs
-        if names not in self._encoders:
-            self._encoders[names] = encoder(self.task, self.tokenizer, names)
-        return self._encoders[names](fields)
+    def encode(self, fields: dict[str, list]) -> dict[str, np.ndarray]:
+        """Texts to padded ids, by the same compiled graph that is exported."""
+        if self._encode is None:
+            self._encode = encoder(self.task, self.tokenizer)
+        return self._encode(fields)
 
     # --- answers --------------------------------------------------------------------------------
 
@@ -148,27 +131,19 @@ class Pipeline:
         for chunk in open_source(data, fields, self._columns(columns)).chunks(_CHUNK):
             yield from self._answers(chunk)
 
-    def rank(
-        self, query: str | list[str], candidates: list[str], top: int | None = None
-    ) -> list[dict[str, Any]]:
-        """Order candidates by how well they answer a query.
+    def rank(self, query: Any, candidates: list[str], top: int | None = None) -> list[dict]:
+        """Order texts by how well they answer a query; of a text-similarity model.
 
         Args:
-            query: a text; or a list of texts, such as the items that a user chose, which stand for
-                the mean of their embeddings (joined to one text if the task has `history`).
+            query: a text, or a list of texts (see the task's `rank`).
             candidates: texts.
             top: how many to give; all when None.
 
         Returns:
-            `text`, `score` (the cosine, -1 to 1) and `index` (the place in `candidates`) of each,
-            the best first.
+            `text`, `score` and `index` of each candidate, the best first.
 
         Raises:
-            InputError: if the task makes no embeddings, or there is no candidate.
-
-        Example:
-            >>> pipe.rank("reset my password", ["Opening hours", "Choose a new password"], top=1)
-            [{'text': 'Choose a new password', 'score': 0.83, 'index': 1}]
+            InputError: if the task ranks no texts, or there is no candidate.
         """
         if not hasattr(self.task, "rank"):
             raise InputError(
@@ -233,18 +208,20 @@ class Pipeline:
         collector = Collector(task.name, task.kind, task.labels, **task.scoring())
         # A row that training leaves out, because its answer is not in its context, is scored.
         chunks = source.every_row().chunks(_CHUNK)
-        judged = task.judged(self, chunks) if hasattr(task, "judged") else self._judged(chunks)
-        for shown, truth, scores in judged:
+        for shown, truth, scores in self.judged(chunks):
             collector.add(shown, truth, scores)
         return collector.report(split=split or source.name, **facts)
 
-    def _judged(self, chunks: Iterable[dict[str, list]]) -> Iterator[tuple]:
-        """What is shown of each row, its right answer, and the model's."""
+    def judged(self, chunks: Iterable[dict[str, list]]) -> Iterator[tuple]:
+        """(what is shown of wrong rows, what is right, scores) of each chunk of rows."""
+        task = self.task
+        if hasattr(task, "judged"):
+            yield from task.judged(self, chunks)
+            return
         for fields in chunks:
-            shown = {name: fields[name] for name in self.task.inputs}
             features = self.encode(fields)
-            scores = self.task.scores(self.outputs(features), features)
-            yield shown, self.task.truth(fields), scores
+            scores = task.scores(self.outputs(features), features)
+            yield {name: fields[name] for name in task.inputs}, task.truth(fields), scores
 
     def source(self, data: Any, columns: dict[str, str] | None = None) -> Any:
         """Open labelled rows for this task, and check that every label is known."""
@@ -299,7 +276,7 @@ class Pipeline:
         except (KerasftError, tf.errors.ResourceExhaustedError):
             raise
         # A damaged or foreign record can be wrong in any way.
-        except (*_BROKEN, tf.errors.OpError) as error:
+        except (*BROKEN, tf.errors.OpError) as error:
             raise InputError(
                 f"{place} is damaged, or was not written by kerasft: {type(error).__name__}: "
                 f"{' '.join(str(error).split())[:200]}"

@@ -10,6 +10,7 @@ import numpy as np
 from kerasft._core.checks import in_range, one_of, whole
 from kerasft._core.errors import InputError
 from kerasft.backbones import template_of
+from kerasft.data import encoder
 from kerasft.heads import POOLINGS
 from kerasft.preprocessing import pack, ragged_ids
 from kerasft.tasks._models import functional
@@ -288,17 +289,39 @@ class TextSimilarity:
         Returns:
             float32 [texts, width].
         """
+        key = ("encoder", side)
+        if key not in pipe.kept:
+            pipe.kept[key] = encoder(self, pipe.tokenizer, (side,))
         parts = []
         for start in range(0, len(texts), _CHUNK):
-            given = {side: texts[start : start + _CHUNK]}
-            parts.append(pipe.outputs(pipe.encode(given, (side,))))
+            features = pipe.kept[key]({side: texts[start : start + _CHUNK]})
+            parts.append(pipe.outputs(features))
         vectors = np.concatenate(parts)
         return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-6)
 
     def rank(
         self, pipe: Any, query: str | list[str], candidates: list[str], top: int | None = None
     ) -> list[dict[str, Any]]:
-        """Order candidates by their cosine with a query, as `Pipeline.rank` says it."""
+        """Order candidates by their cosine with a query.
+
+        Args:
+            pipe: the pipeline of this task.
+            query: a text; or a list of texts, such as the items that a user chose, which stand for
+                the mean of their embeddings, or with `history` are joined to one text.
+            candidates: texts.
+            top: how many to give; all when None.
+
+        Returns:
+            `text`, `score` (the cosine, -1 to 1) and `index` (the place in `candidates`) of each,
+            the best first.
+
+        Raises:
+            InputError: for what is no text, or no candidate.
+
+        Example:
+            >>> pipe.rank("reset my password", ["Opening hours", "Choose a new password"], top=1)
+            [{'text': 'Choose a new password', 'score': 0.83, 'index': 1}]
+        """
         items = [query] if isinstance(query, str) else query
         if top is not None:
             whole("top", top, 1)
