@@ -32,7 +32,15 @@ def recipe(name, *overrides):
 
 def test_every_example_is_here():
     first = "freeze from-hf-folder lora multi-label ner pairs qa relations"
-    assert [*first.split(), "score", "sentiment-zh", "spam", "topics"] == RECIPES
+    assert [
+        *first.split(),
+        "score",
+        "search",
+        "sentiment-zh",
+        "similarity",
+        "spam",
+        "topics",
+    ] == RECIPES
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -75,7 +83,7 @@ def test_recipe_trains(name, tmp_path):
     assert set(scores["before"]) == set(scores["after"]) <= set(scores)
     text = dict.fromkeys(pipe.task.inputs, "Where is my parcel?")
     known = {"label", "labels", "score", "probabilities", "logits", "text", "answer"}
-    assert set(pipe.predict([text])[0]) <= known | {"start", "end"}
+    assert set(pipe.predict([text])[0]) <= known | {"start", "end", "embedding"}
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     table = readme.split("## What a run folder holds")[1].split("\n\n")[1]
     cells = " ".join(line.split("|")[1] for line in table.splitlines())

@@ -68,6 +68,7 @@ REGISTRIES = {
         "relation-extraction": "RelationExtraction",
         "text-classification": "TextClassification",
         "text-to-text": "TextToText",
+        "text-similarity": "TextSimilarity",
         "token-classification": "TokenClassification",
     },
 }
@@ -85,6 +86,8 @@ OPTIONS = {
     ("tasks", "text-to-text"): """instruction source_language target_language template separator
         packing overlong max_length max_new_tokens temperature top_k top_p repetition_penalty beams
         length_penalty stop label_smoothing""",
+    ("tasks", "text-similarity"): """objective hard_negatives symmetric scale margin score_range
+        pooling normalize query_prefix passage_prefix history max_length head_dropout""",
     ("tasks", "token-classification"): """labels scheme decoding max_length overlap head_dropout
         label_smoothing""",
     ("tasks", "text-classification"): """labels problem pair max_length pooling head_dropout

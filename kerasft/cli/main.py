@@ -207,6 +207,30 @@ def chat(
             print(flush=True)
 
 
+@app.command(
+    epilog='Example: kerasft rank runs/search "reset my password" --candidates answers.csv --top 5'
+)
+def rank(
+    run: Run,
+    query: Annotated[str, typer.Argument(metavar="QUERY", help="What is looked for: one text.")],
+    candidates: Annotated[
+        str,
+        typer.Option(help="A data file with a text a row.", show_default=False),
+    ],
+    column: Annotated[str, typer.Option(help="The column of the texts.")] = "text",
+    top: Annotated[int | None, typer.Option(min=1, help="How many to give; all if none.")] = None,
+) -> None:
+    """Order the texts of a file by how well they answer QUERY: one JSON line a text, best first."""
+    import kerasft as kf
+
+    start_quietly()
+    with results() as stdout:
+        source = kf.data.open_source(candidates, {"text": "text"}, {"text": column})
+        texts = [text for chunk in source.chunks() for text in chunk["text"]]
+        for row in kf.load(run).rank(query, texts, top=top):
+            print(as_json(row), file=stdout)
+
+
 @app.command(epilog="Example: kerasft export runs/spam saved_models/spam")
 def export(
     run: Run,

@@ -58,24 +58,32 @@ class Ranking:
     join = staticmethod(_joins.lists)
 
     def check(self, y_true, outputs):
-        """Arrays to keep of one chunk, one a query."""
-        return ranking.query_rows(y_true, outputs)
+        """What to keep of each query: its relevant candidates, their ranks, and the first.
+
+        The scores of the others go, so that memory grows by the queries alone.
+        """
+        found, first = [], []
+        for relevance, scores in zip(*ranking.query_rows(y_true, outputs), strict=True):
+            found.append(ranking.relevant_ranks(relevance, scores))
+            first.append(int(scores.argmax()))
+        return found, first
 
     def wrong(self, y_true, outputs):
         """1 - 1 / rank of the first relevant candidate, 0 where there is none, shape [b]."""
-        return np.array([_late(*query) for query in zip(y_true, outputs, strict=True)])
+        return np.array([_late(ranks) for _, ranks, _ in y_true])
 
     def describe(self, y_true, outputs):
         """Which candidates, counted from 0, were relevant and which came first."""
+        places, ranks, _ = y_true
         return {
-            "expected": np.flatnonzero(y_true)[:_TOLD].tolist(),
-            "predicted": int(outputs.argmax()),
-            "error": _late(y_true, outputs),
+            "expected": np.sort(places)[:_TOLD].tolist(),
+            "predicted": outputs,
+            "error": _late(ranks),
         }
 
     def measure(self, y_true, outputs):
         """Metrics; no text."""
-        return metrics.ranking_scores(y_true, outputs, self.k), ""
+        return ranking.ranks_scores([query[1:] for query in y_true], self.k), ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,6 +124,5 @@ def _shown(entities) -> list[dict]:
     return [dict(zip(("label", "start", "end"), row, strict=True)) for row in rows]
 
 
-def _late(relevance: np.ndarray, scores: np.ndarray) -> float:
-    order = ranking.ranked(relevance, scores) > 0
-    return 1 - 1 / (1 + int(order.argmax())) if order.any() else 0.0
+def _late(ranks: np.ndarray) -> float:
+    return 1 - 1 / float(ranks[0]) if len(ranks) else 0.0

@@ -11,7 +11,7 @@ from kerasft._core import files, stack
 from kerasft._core.checks import whole
 from kerasft._core.errors import InputError, KerasftError
 from kerasft.backbones import pieces, template_of
-from kerasft.data import input_specs, kinds_of
+from kerasft.data import input_specs, kinds_of, tensors_of
 from kerasft.export.gate import check_saved_model
 
 TOLERANCE = 1e-5
@@ -93,7 +93,7 @@ def write_saved_model(pipe: Any, folder: str) -> None:
 
     @tf.function(input_signature=given, autograph=whole is None)
     def serving_default(*values):
-        fields = dict(zip(task.inputs, values, strict=True))
+        fields = {n: _unpadded(v) for n, v in zip(task.inputs, values, strict=True)}
         if whole is not None:
             return whole(pipe, fields)
         features = task.encode(pipe.tokenizer, fields)
@@ -150,9 +150,26 @@ def _tokenize(tokenizer: Any) -> dict[str, Any]:
 
 
 def _named(spec: Any, name: str) -> Any:
+    """The tensor of an input; lists of texts come as [batch, most], padded with ""."""
     import tensorflow as tf
 
     return tf.TensorSpec(spec.shape, spec.dtype, name=name)
+
+
+def _unpadded(values: Any) -> Any:
+    """Lists of texts of unlike length; other values as they are."""
+    import tensorflow as tf
+
+    return values if values.shape.rank == 1 else tf.RaggedTensor.from_tensor(values, padding="")
+
+
+def _padded(values: list, dtype: Any) -> Any:
+    """A field's values as the signature takes them."""
+    import tensorflow as tf
+
+    if values and isinstance(values[0], tuple):
+        return tf.ragged.constant([list(row) for row in values], dtype=dtype).to_tensor("")
+    return tf.constant(values, dtype)
 
 
 def compare(pipe: Any, folder: str) -> float:
@@ -182,10 +199,10 @@ def compare(pipe: Any, folder: str) -> float:
             served = signatures["token_ids"](**_ids(pipe, features))["logits"]
             outputs = _real(together[np.isin(owner, rows)], features)
             worst.append(_distance(_real(np.asarray(served), features), None, outputs))
-            texts = {n: tf.constant(part[n], spec.dtype) for n, spec in specs.items()}
+            texts = {n: _padded(part[n], spec.dtype) for n, spec in specs.items()}
             got = signatures["serving_default"](**texts)
             if whole:
-                said = meant = pipe.asked(texts)
+                said = meant = pipe.asked(tensors_of(part, specs))
             else:
                 said = task.decode(got.get("logits", served), features)
                 meant = task.decode(outputs, features)
@@ -213,7 +230,12 @@ def _tokens_off(tokenizer: Any, tokenize: Any) -> float:
 
 def probes(task: Any) -> dict[str, list]:
     """Odd values for every input of a task, another one from input to input."""
-    made = {"text": list(_PROBES), "whole": list(range(len(_PROBES)))}
+    made = {
+        "text": list(_PROBES),
+        "whole": list(range(len(_PROBES))),
+        # An empty text at the end of a list is its padding.
+        "texts": [(*_PROBES[: i % 3], probe or "free") for i, probe in enumerate(_PROBES)],
+    }
     kinds = kinds_of(task)
     found = {name: made[kinds[name]] for name in task.inputs}
     return {name: values[i:] + values[:i] for i, (name, values) in enumerate(found.items())}

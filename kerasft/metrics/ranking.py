@@ -47,24 +47,44 @@ def ranking_scores(relevance: Any, scores: Any, k: Sequence[int] = (1, 10)) -> d
     """
     k = [whole("k", depth, 1) for depth in k]
     relevance, scores = query_rows(relevance, scores)
-    queries = zip(relevance, scores, strict=True)
-    rows = [_one(ranked(rel, given), k) for rel, given in queries if rel.any()]
+    pairs = zip(relevance, scores, strict=True)
+    return ranks_scores([relevant_ranks(*pair)[1:] for pair in pairs], k)
+
+
+def ranks_scores(queries: Sequence[tuple[np.ndarray, np.ndarray]], k: Sequence[int]) -> dict:
+    """`ranking_scores` of queries of which only the relevant candidates are known.
+
+    Args:
+        queries: The ranks of a query's relevant candidates, from 1 on and rising, and how
+            relevant each is, above 0, both of shape [n].
+        k: The depths.
+
+    Returns:
+        As `ranking_scores`.
+    """
+    rows = [_one(*query, k) for query in queries if len(query[0])]
     found = {name: np.mean([row[name] for row in rows]) if rows else None for name in _names(k)}
-    counts = {"queries": len(rows), "queries_without_relevant": len(scores) - len(rows)}
+    counts = {"queries": len(rows), "queries_without_relevant": len(queries) - len(rows)}
     return plain(found | counts)
 
 
-def ranked(relevance: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    """Return the relevances in the order of the scores, of equal scores the lowest first.
+def relevant_ranks(
+    relevance: np.ndarray, scores: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return where the relevant candidates of a query came, of equal scores the lowest first.
 
     Args:
-        relevance: Of each candidate of one query, shape [n].
+        relevance: Of each candidate, shape [n].
         scores: Of the same candidates, shape [n].
 
     Returns:
-        The relevances, best score first, shape [n].
+        Of the relevant ones, the best score first: the place among the candidates, the rank from
+        1 on, the relevance; each of shape [relevant].
     """
-    return relevance[np.lexsort((relevance, -scores))]
+    order = np.lexsort((relevance, -scores))
+    (ranks,) = np.nonzero(relevance[order])
+    places = order[ranks]
+    return places, ranks + 1, relevance[places]
 
 
 def query_rows(relevance: Any, scores: Any) -> tuple[list[np.ndarray], list[np.ndarray]]:
@@ -111,17 +131,16 @@ def _names(k: Sequence[int]) -> list[str]:
     return ["mrr", "map", *(f"{kind}_at_{depth}" for kind in kinds for depth in k)]
 
 
-def _one(relevance: np.ndarray, k: Sequence[int]) -> dict[str, float]:
-    """The scores of one query, its relevances in the order of the ranking."""
-    hits = relevance > 0
-    ranks = np.arange(1, len(hits) + 1)
-    best = np.sort(relevance)[::-1]
-    found = {"mrr": 1 / ranks[hits][0], "map": (hits.cumsum() / ranks)[hits].mean()}
+def _one(ranks: np.ndarray, gains: np.ndarray, k: Sequence[int]) -> dict[str, float]:
+    """The scores of one query with a relevant candidate."""
+    count = np.arange(1, len(ranks) + 1)
+    best = np.sort(gains)[::-1]
+    found = {"mrr": 1 / ranks[0], "map": (count / ranks).mean()}
     for depth in k:
-        top = hits[:depth].sum()
-        discounts = 1 / np.log2(ranks[:depth] + 1)
-        found[f"ndcg_at_{depth}"] = (relevance[:depth] @ discounts) / (best[:depth] @ discounts)
-        found[f"recall_at_{depth}"] = top / hits.sum()
+        top = int((ranks <= depth).sum())
+        reached = gains[:top] @ (1 / np.log2(ranks[:top] + 1))
+        found[f"ndcg_at_{depth}"] = reached / (best[:depth] @ (1 / np.log2(count[:depth] + 1)))
+        found[f"recall_at_{depth}"] = top / len(ranks)
         found[f"precision_at_{depth}"] = top / depth
         found[f"hit_rate_at_{depth}"] = float(top > 0)
     return found

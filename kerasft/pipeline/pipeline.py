@@ -27,6 +27,7 @@ from kerasft.data import (
 from kerasft.evaluation import Collector, Report
 from kerasft.methods import Adapted, adapt
 from kerasft.methods import registry as methods
+from kerasft.pipeline._records import BROKEN, check_plain, check_size, model_folder
 from kerasft.pipeline.chat import Chat
 from kerasft.pipeline.forward import Forward
 from kerasft.tasks import registry as tasks
@@ -37,15 +38,6 @@ _CHUNK = 1024
 _TYPES = {"text": str, "whole": int, "texts": (list, tuple)}
 # What fills a list of answers that is shorter than another in its batch, by kind of array.
 _PADS = {"O": b"", "S": b"", "i": -1, "f": 0.0}
-_BROKEN = (
-    ArithmeticError,
-    AttributeError,
-    FileNotFoundError,
-    LookupError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-)
 
 
 class Pipeline:
@@ -155,6 +147,26 @@ class Pipeline:
         fields = {name: kinds[name] for name in self.task.inputs}
         for chunk in open_source(data, fields, self._columns(columns)).chunks(_CHUNK):
             yield from self._answers(chunk)
+
+    def rank(self, query: Any, candidates: list[str], top: int | None = None) -> list[dict]:
+        """Order texts by how well they answer a query; of a text-similarity model.
+
+        Args:
+            query: a text, or a list of texts (see the task's `rank`).
+            candidates: texts.
+            top: how many to give; all when None.
+
+        Returns:
+            `text`, `score` and `index` of each candidate, the best first.
+
+        Raises:
+            InputError: if the task ranks no texts, or there is no candidate.
+        """
+        if not hasattr(self.task, "rank"):
+            raise InputError(
+                f"Only a text-similarity model ranks texts. Received: task {self.task.name!r}."
+            )
+        return self.task.rank(self, query, candidates, top)
 
     def _answers(self, fields: dict[str, list]) -> list[dict[str, Any]]:
         if hasattr(self.task, "answer"):
@@ -332,12 +344,12 @@ class Pipeline:
 
         place = os.fspath(folder)
         try:
-            place = _model_folder(place)
+            place = model_folder(place)
             return cls._rebuilt(place, dtype)
         except (KerasftError, tf.errors.ResourceExhaustedError):
             raise
         # A damaged or foreign record can be wrong in any way.
-        except (*_BROKEN, tf.errors.OpError) as error:
+        except (*BROKEN, tf.errors.OpError) as error:
             raise InputError(
                 f"{place} is damaged, or was not written by kerasft: {type(error).__name__}: "
                 f"{' '.join(str(error).split())[:200]}"
@@ -354,13 +366,13 @@ class Pipeline:
             )
         with files.local_copy(place) as local:
             spelled = files.read_json(local / "tokenizer" / "tokenizer.json")
-            _check_plain(spelled["config"], files.join(place, "tokenizer", "tokenizer.json"))
+            check_plain(spelled["config"], files.join(place, "tokenizer", "tokenizer.json"))
             tokenizer = load_tokenizer(str(local / "tokenizer"))
             arrays, _ = weights.read(str(local / "model.safetensors"))
         description = record["backbone"]
         for part in ("config", "fixes"):
-            _check_plain(description[part], files.join(place, "kerasft.json"))
-        _check_size(description["config"], arrays, path)
+            check_plain(description[part], files.join(place, "kerasft.json"))
+        check_size(description["config"], arrays, path)
         task = tasks.build(record["task"])
         overrides = {"dtype": dtype} if dtype else {}
         backbone = build_backbone(description, **overrides)
@@ -465,51 +477,6 @@ class Pipeline:
         from kerasft.export import export_saved_model
 
         return export_saved_model(self, os.fspath(folder), version)
-
-
-def _model_folder(folder: str | os.PathLike) -> str:
-    for place in (os.fspath(folder), files.join(folder, "model")):
-        if files.exists(files.join(place, "kerasft.json")):
-            return place
-    raise InputError(
-        f"{os.fspath(folder)} holds no model: kerasft.json is neither there nor in its folder "
-        "`model`. Give the folder that `kerasft train --out` or `Pipeline.save` wrote; a run that "
-        "was interrupted has none yet."
-    )
-
-
-def _check_plain(config: dict[str, Any], path: str) -> None:
-    """Refuse a mapping in a configuration: Keras would read it as the name of code to import.
-
-    A tokenizer's vocabulary comes from the files beside its record, never from a path in it.
-    """
-    for key, value in config.items():
-        inner = value if isinstance(value, list) else [value]
-        vocabulary = key in ("vocabulary", "merges", "proto") and value is not None
-        if vocabulary or any(isinstance(v, (dict, list)) for v in inner):
-            raise InputError(f"{path}: {key!r} holds what is never loaded. Received: {value!r:.80}")
-
-
-def _check_size(config: dict[str, Any], arrays: dict[str, np.ndarray], path: str) -> None:
-    """Refuse sizes that need more weights than there are, before memory is taken for them."""
-    held = sum(values.size for values in arrays.values())
-    width = config.get("embedding_dim", config["hidden_dim"])
-    products = {
-        "vocabulary_size": width,
-        "vocab_size": width,
-        "max_sequence_length": width,
-        "intermediate_dim": config["hidden_dim"],
-    }
-    for name, size in config.items():
-        counts = name.startswith("num_") or name.endswith("_dim") or name in products
-        if not counts or size is None:
-            continue
-        whole = isinstance(size, int) and isinstance(products.get(name, 1), int)
-        if not (whole and 0 < size * products.get(name, 1) <= held):
-            raise InputError(
-                f"{path} holds {held:,} numbers, too few for the model that kerasft.json "
-                f"describes. Received: {name}={size!r:.40}."
-            )
 
 
 def _trimmed(arrays: dict[str, np.ndarray], row: int, padded: tuple[str, ...]) -> dict[str, Any]:

@@ -88,7 +88,7 @@ def _tokens(prepared: Prepared, tokenizer: Any) -> tuple[dict[str, Any], Feed]:
     plan = Plan(kept.lengths, settings.batch_size, prepared.recipe.seed)
     limit = task.max_length
     tokens = {
-        "sample": len(lengths),
+        "sample": len(next(iter(rows.values()))),
         "median": float(np.median(lengths)),
         "longest": int(lengths.max()),
         "max_length": limit,

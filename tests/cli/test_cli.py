@@ -45,6 +45,11 @@ class Fake:
             print("a progress bar")
             yield {"label": label, "probabilities": [0.25, 0.75]}
 
+    def rank(self, query, candidates, top=None):
+        print("a progress bar")
+        self.asked.append((query, candidates, top))
+        yield {"text": candidates[1], "score": 0.5, "index": 1}
+
     def evaluate(self, data):
         print("a progress bar")
         self.asked.append(data)
@@ -112,7 +117,7 @@ def python(code):
 
 
 def test_the_commands_there_are():
-    expected = "quickstart tasks methods presets doctor train evaluate predict export"
+    expected = "quickstart tasks methods presets doctor train evaluate predict rank export"
     assert set(expected.split()) <= set(COMMANDS)
 
 
@@ -216,6 +221,17 @@ def test_predict_leaves_nothing_half_written(fake, tmp_path, monkeypatch):
     assert run(["predict", "runs/a", "new.csv", "--out", str(tmp_path / "answers.jsonl")]) == 2
     assert os.listdir(tmp_path) == ["answers.jsonl"]
     assert (tmp_path / "answers.jsonl").read_text() == "before"
+
+
+@pytest.mark.parametrize("more", [[], ["--top", "3", "--column", "body"]])
+def test_rank_prints_one_json_line_a_candidate_and_nothing_else(fake, tmp_path, capsys, more):
+    file = tmp_path / "answers.csv"
+    file.write_text("text,body\none,two\n真,假\n", encoding="utf-8")
+    assert run(["rank", "runs/search", "which", "--candidates", str(file), *more]) == 0
+    texts = ["two", "假"] if more else ["one", "真"]
+    assert fake.asked == ["runs/search", ("which", texts, 3 if more else None)]
+    (line,) = capsys.readouterr().out.splitlines()
+    assert json.loads(line) == {"text": texts[1], "score": 0.5, "index": 1} and texts[1] in line
 
 
 def test_export_prints_the_path(fake, capsys):

@@ -4,6 +4,7 @@ import gzip
 import json
 import os
 import pickle
+import re
 import shutil
 from pathlib import Path
 
@@ -183,6 +184,21 @@ def test_a_pickle_as_weights_is_not_opened(refuses, recipe, preset, mails):
 
 
 # Folders that are there already
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--candidates", "no.csv"], "no.csv"),
+        (["--candidates", "mails.csv"], "text-similarity.*Received: task 'text-classification'"),
+        (["--candidates", "mails.csv", "--column", "txt"], "'txt'"),
+        (["--candidates", "mails.csv", "--top", "0"], "--top.*greater than or equal to 1"),
+        ([], "Missing option '--candidates'"),
+    ],
+)
+def test_what_cannot_be_ranked(refuses, trained, tmp_path, words, said):
+    written(tmp_path / "mails.csv", rows(4))
+    assert re.search(said, refuses("rank", trained, "free", *words))
 
 
 def test_no_run_is_overwritten(refuses, trained, recipe, mails):

@@ -4,7 +4,7 @@ import pytest
 
 from kerasft.methods import adapt
 from kerasft.pipeline import Pipeline
-from kerasft.tasks import QuestionAnswering, TextClassification, TokenClassification
+from kerasft.tasks import QuestionAnswering, TextClassification, TextSimilarity, TokenClassification
 from kerasft.testing import tiny
 
 LABELS = ("bad", "good", "so so")
@@ -25,6 +25,8 @@ KINDS = {
     "fixed length, a pair": {"family": "f_net", "pair": True},
     "entities": {"task": TokenClassification(labels=("LOC", "PER"), max_length=24, overlap=6)},
     "answers": {"task": QuestionAnswering(max_length=24, max_question=6, overlap=6, answers=3)},
+    "embeddings": {"task": TextSimilarity(query_prefix="good: ", max_length=24)},
+    "embeddings of histories": {"task": TextSimilarity(history=True, max_length=24)},
 }
 
 

@@ -24,6 +24,7 @@ KINDS = [
     "fixed length",
     "entities",
     "answers",
+    "embeddings",
 ]
 MORE = ["frozen", "mean of a sentencepiece encoder", "decoder of sentencepieces"]
 MORE += ["fixed length, a pair"]
@@ -268,3 +269,13 @@ def test_sixteen_bits_are_exported(tmp_path):
     folder = pipe.export(tmp_path / "m")
     got = served(folder, {"text": TEXTS})["logits"]
     np.testing.assert_allclose(got, pipe.logits({"text": TEXTS}), atol=0.05)
+
+
+def test_lists_of_texts_come_padded(kind, exported):
+    name = "embeddings of histories"
+    pipe, rows = kind(name), [("good", "", "bad"), ("free prize",), ("不好看", "film")]
+    padded = {"text": [[*row, *[""] * (3 - len(row))] for row in rows]}
+    got = served(exported(name), padded)["embedding"]
+    np.testing.assert_allclose(got, pipe.logits({"text": rows}), atol=1e-5)
+    swapped = pipe.logits({"text": [row[::-1] for row in rows]})
+    assert np.abs(swapped[[0, 2]] - got[[0, 2]]).max(axis=1).min() > 1e-3

@@ -97,7 +97,7 @@ def same(pipe, fields, got):
     "names",
     [
         ["a pair", "decoder of byte pairs"],
-        ["entities", "answers"],
+        ["entities", "answers", "embeddings"],
         pytest.param(
             ["several labels", "mean of a sentencepiece encoder", "fixed length", "a score, lora"],
             marks=pytest.mark.slow,

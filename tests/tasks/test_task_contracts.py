@@ -8,6 +8,7 @@ from kerasft.tasks import (
     QuestionAnswering,
     RelationExtraction,
     TextClassification,
+    TextSimilarity,
     TextToText,
     TokenClassification,
     registry,
@@ -94,10 +95,37 @@ MEMBERS = {
         ),
         ("completion", "tokens"),
     ),
+    "search": (TextSimilarity(max_length=16), ("embedding",)),
+    "search with hard negatives": (
+        TextSimilarity(
+            hard_negatives=True,
+            symmetric=True,
+            scale=5.0,
+            pooling="max",
+            normalize=False,
+            query_prefix="free ",
+            passage_prefix="prize: ",
+            head_dropout=0.1,
+            max_length=16,
+        ),
+        ("embedding",),
+    ),
+    "search after a history": (TextSimilarity(history=True, max_length=16), ("embedding",)),
+    "triplets": (TextSimilarity(objective="triplet", max_length=16), ("embedding",)),
+    "similarity": (
+        TextSimilarity(objective="cosine", score_range=(-2.0, 4.0), max_length=16),
+        ("embedding",),
+    ),
     "mean pooling": (TextClassification(labels=LABELS, max_length=16, pooling="mean"), SINGLE),
 }
 # What takes longest is held here for one member of each task, and for the others with -m slow.
-REPLICAS = ("single-label", "entities", "answers", "packed chats")
+REPLICAS = (
+    "single-label",
+    "entities",
+    "answers",
+    "packed chats",
+    "search with hard negatives",
+)
 LIGHT = ("config", "fields", "model", "loss", "metrics", "judged", "decode")
 ELSEWHERE = {
     ("single-label", "gpt2"),
