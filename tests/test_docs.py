@@ -85,7 +85,8 @@ def test_commands_of_the_examples_parse():
         assert found, path
         for line in found:
             params = parse(shlex.split(line))
-            assert (ROOT / params.get("recipe", params.get("candidates"))).is_file()
+            file = params.get("recipe", params.get("candidates"))
+            assert file is None or (ROOT / file).is_file()
 
 
 def test_a_wrong_command_is_found():
