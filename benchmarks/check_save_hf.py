@@ -4,8 +4,8 @@
 
 For every folder of tests/golden, and every other Hugging Face folder that is named: load it with
 kerasft, move its weights a little as training would, write it with `write_folder`, and ask both
-libraries for logits. A golden folder is written with a head for texts, one for tags and one for
-answers, another folder with its own. PYTHON is an interpreter with torch and transformers.
+libraries for logits; each with a head for texts, one for tags and one for answers. PYTHON is an
+interpreter with torch and transformers.
 """
 
 import argparse
@@ -165,22 +165,15 @@ def off(row: dict) -> float:
 def jobs(folders: list[Path]) -> list[tuple[str, Path, str]]:
     """What to write: a name, the folder it is made of, and the problem of its head."""
     from kerasft.backbones.families import family_of_model_type
-    from kerasft.backbones.huggingface import read_head
 
     found, texts = [], ("single-label", "multi-label", "regression")
     golden = sorted(path.parent for path in GOLDEN.glob("*/texts.json"))
     for index, source in enumerate([*golden, *folders]):
-        problems = [texts[index % 3]]
         config = json.loads((source / "config.json").read_text(encoding="utf-8"))
-        if source in folders:
-            head = read_head(str(source))
-            problems = [head.problem] if head and head.problem in KINDS else problems
-        else:
-            style = family_of_model_type(config["model_type"])
-            problems += [problem for problem in KINDS if getattr(style, problem)]
-        kind = "real" if source in folders else "golden"
-        for problem in problems:
-            found.append((f"{kind}-{source.name}-{problem}", source, problem))
+        family = family_of_model_type(config["model_type"])
+        problems = [texts[index % 3], *(problem for problem in KINDS if getattr(family, problem))]
+        kind = "golden" if source.parent == GOLDEN else "real"
+        found += [(f"{kind}-{source.name}-{problem}", source, problem) for problem in problems]
     return found
 
 

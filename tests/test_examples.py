@@ -100,6 +100,5 @@ def test_tags_and_answers_go_on_from_their_heads(name, score, tmp_path):
     plan = recipe(name, "training.epochs=1").replace(f"preset={folder}")
     again = kf.train(plan, verbose=0)
     assert again.task.labels == pipe.task.labels
-    print(pipe.report.before, pipe.report.after, again.report.before)
     assert again.report.before[score] == pytest.approx(pipe.report.after[score], rel=1e-4)
     assert abs(pipe.report.before[score] - pipe.report.after[score]) > 0.1
