@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 import transformers as tr
-from _golden_texts import LABELS, MAX_LENGTH, PAIRS, SEED, TEXTS
+from _golden_texts import LABELS, MAX_LENGTH, PAIRS, SEED, TAGS, TEXTS
 from _golden_tokenizers import write_json
 
 ENCODER = {
@@ -17,6 +17,7 @@ ENCODER = {
     "intermediate_size": 48,
     "max_position_embeddings": 64,
 }
+SMALL = ENCODER | {"hidden_size": 16, "intermediate_size": 24}
 DECODER = {
     "hidden_size": 16,
     "num_hidden_layers": 2,
@@ -141,6 +142,19 @@ FAMILIES: dict[str, dict[str, Any]] = {
         "rope_theta": 10000.0,
         **DECODER,
     },
+    "bert_tags": {"model_type": "bert", "hidden_act": "gelu", **SMALL},
+    "roberta_answers": {
+        "model_type": "roberta",
+        "layer_norm_eps": 1e-5,
+        "type_vocab_size": 1,
+        **SMALL,
+        "max_position_embeddings": 66,
+    },
+}
+# What is no classifier of texts: the class, and the names of its logits where it has some.
+HEADS = {
+    "bert_tags": (tr.AutoModelForTokenClassification, TAGS),
+    "roberta_answers": (tr.AutoModelForQuestionAnswering, None),
 }
 # Hub folders of before Transformers 5 keep rope_theta at the top level; Qwen keeps the new form.
 OLD_ROPE = {"llama", "smollm2", "gemma", "gemma2", "mistral"}
@@ -153,15 +167,17 @@ def tokenizer_of(folder: Path):
 
 
 def model_of(family: str, tokenizer, number: int) -> torch.nn.Module:
-    """A classifier with random weights that are large enough for mistakes to show."""
+    """A model with random weights that are large enough for mistakes to show."""
     options = dict(FAMILIES[family])
     kind = options.pop("model_type")
     ids = {f"{t}_token_id": getattr(tokenizer, f"{t}_token_id") for t in ("bos", "eos", "pad")}
     rows = len(tokenizer) + (4 if kind == "deberta-v2" else 0)
-    names = dict(enumerate(LABELS))
-    config = tr.AutoConfig.for_model(kind, vocab_size=rows, id2label=names, **ids, **options)
-    config.label2id = {name: i for i, name in names.items()}
-    model = tr.AutoModelForSequenceClassification.from_config(config, attn_implementation="eager")
+    auto, labels = HEADS.get(family, (tr.AutoModelForSequenceClassification, LABELS))
+    config = tr.AutoConfig.for_model(kind, vocab_size=rows, **ids, **options)
+    if labels:
+        config.id2label = dict(enumerate(labels))
+        config.label2id = {name: i for i, name in enumerate(labels)}
+    model = auto.from_config(config, attn_implementation="eager")
     generator = torch.Generator().manual_seed(SEED + number)
     with torch.no_grad():
         for name, weight in model.named_parameters():
@@ -187,12 +203,19 @@ def encode(
     )
 
 
+def logits_of(outputs: Any) -> torch.Tensor:
+    """The logits; those of the start and of the end of an answer side by side."""
+    if "start_logits" in outputs:
+        return torch.stack([outputs.start_logits, outputs.end_logits], dim=-1)
+    return outputs.logits
+
+
 def answers(model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> dict[str, np.ndarray]:
     """The batch, the backbone's last hidden state and the logits as arrays."""
     body = getattr(model, model.base_model_prefix)
     with torch.no_grad():
         hidden = body(**batch).last_hidden_state
-        logits = model(**batch).logits
+        logits = logits_of(model(**batch))
     arrays = {name: value.numpy().astype("int32") for name, value in batch.items()}
     return arrays | {"last_hidden_state": hidden.numpy(), "logits": logits.numpy()}
 

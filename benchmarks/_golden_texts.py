@@ -15,6 +15,8 @@ PAIRS = [
     ["这部电影好看吗", "很好看，我喜欢"],
 ]
 LABELS = ["bad", "good", "ugly"]
+# No order that kerasft would give them.
+TAGS = ["I-PER", "B-LOC", "O", "I-LOC", "B-PER"]
 TARGETS = [1, 0, 1, 2, 1, 0]
 MAX_LENGTH = 40
 SEED = 20240

@@ -344,4 +344,6 @@ WRITERS: dict[str, Callable[[Path], None]] = {
     "gemma": gemma,
     "gemma2": gemma,
     "mistral": mistral,
+    "bert_tags": wordpiece,
+    "roberta_answers": roberta,
 }

@@ -98,3 +98,15 @@ def test_hugging_face_folder_goes_on_from_its_head(tmp_path):
     again = kf.train(plan, verbose=0)
     assert again.task.labels == pipe.task.labels
     assert again.report.before["log_loss"] == pytest.approx(pipe.report.after["log_loss"], abs=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "score"), [("ner", "entity_f1"), ("qa", "best_f1_threshold")])
+def test_tags_and_answers_go_on_from_their_heads(name, score, tmp_path):
+    pipe = kf.train(recipe(name, "training.epochs=12"), verbose=0)
+    folder = pipe.save_hf(tmp_path / "my-checkpoint")
+    plan = recipe(name, "training.epochs=1").replace(f"preset={folder}")
+    again = kf.train(plan, verbose=0)
+    assert again.task.labels == pipe.task.labels
+    assert again.report.before[score] == pytest.approx(pipe.report.after[score], rel=1e-4)
+    assert abs(pipe.report.before[score] - pipe.report.after[score]) > 0.1

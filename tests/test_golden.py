@@ -14,10 +14,13 @@ ENCODERS = {"bert", "bert_tanh", "roberta", "xlm-roberta", "distilbert", "albert
 ENCODERS |= {"deberta-v2", "electra"}
 DECODERS = {"gpt2", "llama", "smollm2", "qwen2", "qwen3", "gemma", "gemma2"}
 DECODERS |= {"mistral"}
+# Folders with another head than a classifier's: the end of the class's name, logits a token.
+HEADS = {"bert_tags": ("ForTokenClassification", 5)}
+HEADS["roberta_answers"] = ("ForQuestionAnswering", 2)
 
 
 def test_every_family_is_there_and_all_stay_small():
-    assert set(FAMILIES) >= ENCODERS | DECODERS | {"bert_h5"}
+    assert set(FAMILIES) == ENCODERS | DECODERS | set(HEADS) | {"bert_h5"}
     assert sum(path.stat().st_size for path in GOLDEN.rglob("*") if path.is_file()) < 3_000_000
 
 
@@ -41,6 +44,19 @@ def test_a_folder_is_whole(family):
         assert (ids < config["vocab_size"]).all()
         assert mask.sum(1).max() <= texts["max_length"]
     assert expected["logits"].std(axis=0).min() > 0.03, "answers that hardly differ show nothing"
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_a_folder_with_another_head_is_whole(name):
+    folder, (ending, count) = GOLDEN / name, HEADS[name]
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    expected = np.load(folder / "expected.npz")
+    assert config["architectures"][0].endswith(ending)
+    for prefix in ("", "pair_"):
+        mask = expected[f"{prefix}attention_mask"]
+        assert expected[f"{prefix}logits"].shape == (*mask.shape, count)
+        assert (np.diff(mask, axis=1) <= 0).all(), "padding is on the right"
+    assert expected["logits"][expected["attention_mask"] == 1].std(axis=0).min() > 0.1
 
 
 def test_tf_model_h5_holds_the_weights_of_bert():

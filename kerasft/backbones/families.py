@@ -1,7 +1,7 @@
 """The one table of backbone families: a new family is one row.
 
 A row names the KerasHub classes, the model types of Hugging Face that KerasHub (or a converter
-of ours) turns into them, and what a classification head of that family looks like.
+of ours) turns into them, and what the heads of that family look like.
 """
 
 from dataclasses import dataclass
@@ -12,10 +12,10 @@ from kerasft._core.errors import InputError
 
 @dataclass(frozen=True)
 class HeadStyle:
-    """What Transformers' `...ForSequenceClassification` of a family puts on the backbone.
+    """What a class of Transformers with a head puts on the backbone of a family.
 
     Args:
-        pooling: the vector that is read: `cls` or `last`.
+        pooling: the vector that is read: `cls`, `last`, or `all`, which is one logit row a token.
         pooler: the backbone itself holds a trained dense layer on [CLS] (`pooled_output`).
         hidden: activation of a dense layer of the head's own before the logits, or None.
         bias: whether the logits have a bias.
@@ -36,6 +36,9 @@ _ELECTRA = HeadStyle(hidden="gelu", hidden_key="classifier.dense", logits_key="c
 _DISTIL = HeadStyle(hidden="relu", hidden_key="pre_classifier")
 _DEBERTA = HeadStyle(hidden="gelu", hidden_key="pooler.dense")
 _SCORE = HeadStyle(pooling="last", bias=False, logits_key="score")
+_TAGS = HeadStyle(pooling="all")
+_TAG_SCORE = HeadStyle(pooling="all", logits_key="score")
+_ANSWERS = HeadStyle(pooling="all", logits_key="qa_outputs")
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,7 @@ class Family:
         name: the family's name.
         backbone, tokenizer: class names in `keras_hub.models`.
         kind: `encoder` or `decoder`.
-        head: the family's classification head.
+        head: the family's head for texts, `...ForSequenceClassification`.
         model_types: values of `model_type` in a Hugging Face config.json.
         maskable: whether padding is masked; FNet has no mask, so its texts are padded to a
             fixed length, because padding moves its answers.
@@ -54,6 +57,8 @@ class Family:
         unpackable: why not, where not.
         shares_blocks: one block is run many times (ALBERT), so no method can treat blocks apart.
         config: arguments of the backbone's constructor that its `get_config` forgets.
+        tags: the head of `...ForTokenClassification`.
+        answers: the head of `...ForQuestionAnswering`, or None where there is no such class.
     """
 
     name: str
@@ -67,6 +72,8 @@ class Family:
     unpackable: str = ""
     shares_blocks: bool = False
     config: tuple[str, ...] = ()
+    tags: HeadStyle = _TAGS
+    answers: HeadStyle | None = _ANSWERS
 
 
 def _encoder(name, backbone, tokenizer, head, *model_types, **flags):
@@ -74,6 +81,7 @@ def _encoder(name, backbone, tokenizer, head, *model_types, **flags):
 
 
 def _decoder(name, backbone, tokenizer, *model_types, **flags):
+    flags = {"tags": _TAG_SCORE} | flags
     return Family(name, backbone, tokenizer, "decoder", _SCORE, model_types, **flags)
 
 
@@ -96,7 +104,7 @@ FAMILIES = (
         packable=False,
         unpackable="a Fourier transform mixes all tokens of a row, and there is no mask",
     ),
-    _decoder("gpt2", "GPT2Backbone", "GPT2Tokenizer", "gpt2"),
+    _decoder("gpt2", "GPT2Backbone", "GPT2Tokenizer", "gpt2", tags=_TAGS),
     _decoder("opt", "OPTBackbone", "OPTTokenizer"),
     _decoder("llama", "LlamaBackbone", "LlamaTokenizer"),
     _decoder(
@@ -105,7 +113,7 @@ FAMILIES = (
     _decoder("mistral", "MistralBackbone", "MistralTokenizer", "mistral"),
     _decoder("qwen", "QwenBackbone", "QwenTokenizer", "qwen2"),
     _decoder("qwen3", "Qwen3Backbone", "Qwen3Tokenizer", "qwen3"),
-    _decoder("gemma", "GemmaBackbone", "GemmaTokenizer", "gemma", "gemma2"),
+    _decoder("gemma", "GemmaBackbone", "GemmaTokenizer", "gemma", "gemma2", answers=None),
 )
 
 

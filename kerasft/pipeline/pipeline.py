@@ -440,14 +440,15 @@ class Pipeline:
         An adapter is merged first.
 
         Raises:
-            InputError: for a family or a pooling that Transformers has no class for.
+            InputError: for a task, a family or a pooling that Transformers has no class for.
         """
         from kerasft.backbones.huggingface import write_folder
 
         if self.task.head_problem is None:
             raise InputError(
-                f"A Hugging Face folder is written of a text classifier. Received: task "
-                f"{self.task.name!r}. `save` and `export` write this one."
+                f"Transformers has no class for the head of {self.task.name}, so no Hugging Face "
+                f"folder is written. Received: task {self.task.name!r}. `save` and `export` write "
+                "this one."
             )
         method = methods.build(self.adapted.method_config)
         plain = self.merged() if callable(getattr(method, "merge", None)) else self

@@ -7,7 +7,7 @@ from kerasft._core.errors import InputError
 
 SCHEMES = ("BIO", "IOB1", "IOBES", "plain")
 # BILOU says L and U, BMES says M, for what IOBES says E, S and I.
-_SAME = {"L": "E", "U": "S", "M": "I"}
+SAME = {"L": "E", "U": "S", "M": "I"}
 _BEGIN, _INSIDE = {"B", "S"}, {"I", "E"}
 
 Span = tuple[str, int, int]
@@ -120,7 +120,7 @@ def scheme_of(rows: Iterable[Sequence[str]]) -> str:
                 before = ""
                 continue
             letter, dash, label = tag.partition("-")
-            if letter not in ("B", "I", "E", "S", *_SAME) or not dash or not label:
+            if letter not in ("B", "I", "E", "S", *SAME) or not dash or not label:
                 return "plain"
             ends = ends or letter not in ("B", "I")
             begun_by_i = begun_by_i or (letter == "I" and before != label)
@@ -149,7 +149,7 @@ def _read(tag: str, place: int, scheme: str) -> tuple[str, str]:
         return "I", tag
     letter, _, label = tag.partition("-")
     if scheme == "IOBES":
-        letter = _SAME.get(letter, letter)
+        letter = SAME.get(letter, letter)
     allowed = _BEGIN | _INSIDE if scheme == "IOBES" else {"B", "I"}
     if letter not in allowed or not label:
         raise InputError(

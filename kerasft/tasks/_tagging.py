@@ -1,11 +1,13 @@
 """Tags of words, and the entities that they spell, in the graph."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from kerasft.preprocessing import row_begins
+from kerasft.preprocessing.tags import SAME
 
 SCHEMES = {"bio": "BI", "iobes": "BIES"}
 
@@ -71,6 +73,34 @@ class Tags:
                     mark = "S" if first and last else "E" if last else mark
                 tags[i] = place[f"{mark}-{label}"]
         return tags
+
+
+def of_names(names: Sequence[str]) -> tuple[Tags, dict[str, int]] | None:
+    """The tags that a checkpoint's names of them mean, and the place of each among the names.
+
+    BILOU and BMES are IOBES in other letters.
+
+    Args:
+        names: one a logit, in any order.
+
+    Returns:
+        None if the names are not `O` and every mark of a scheme with every label.
+
+    Example:
+        >>> of_names(["I-PER", "O", "B-PER"])
+        (Tags(labels=('PER',), scheme='bio'), {'I-PER': 0, 'O': 1, 'B-PER': 2})
+    """
+    split = [name.partition("-") for name in names]
+    places = {
+        f"{SAME.get(mark, mark)}{dash}{label}": place
+        for place, (mark, dash, label) in enumerate(split)
+    }
+    labels = tuple(dict.fromkeys(label for _, _, label in split if label))
+    for scheme in SCHEMES:
+        tags = Tags(labels, scheme)
+        if sorted(tags.names) == sorted(places) and len(places) == len(names):
+            return tags, places
+    return None
 
 
 def of_words(outputs: Any, features: dict[str, Any], rows: Any) -> tuple[Any, Any, Any]:

@@ -57,7 +57,7 @@ class QuestionAnswering:
     padded: ClassVar[tuple[str, ...]] = ("answer", "start", "end", "score")
     target: ClassVar[str] = "answers"
     labelled: ClassVar[bool] = False
-    head_problem: ClassVar[None] = None  # no checkpoint's head is read or written
+    head_problem: ClassVar[str] = "answers"
     least_labels: ClassVar[int] = 0
     labels: ClassVar[tuple[str, ...]] = ()
     answers: int = 1
@@ -150,6 +150,27 @@ class QuestionAnswering:
             [batch, length, 2] of the first and the last token, float32, very low on padding.
         """
         return functional(backbone, _Head(self.head_dropout), "question_answering")
+
+    # --- a head that was fine-tuned elsewhere ---------------------------------------------------
+
+    def with_head(self, head: Any) -> "QuestionAnswering":
+        """The task itself: a checkpoint's head has no labels."""
+        return self
+
+    def fits_head(self, head: Any, backbone: Any) -> bool:
+        """Whether a checkpoint's head (`kerasft.backbones.huggingface.Head`) is this task's."""
+        return head.problem == self.head_problem
+
+    def load_head(self, model: Any, head: Any) -> None:
+        """Start from a checkpoint's head."""
+        model.get_layer("logits").set_weights([head.logits_kernel, head.logits_bias])
+
+    def to_head(self, model: Any) -> Any:
+        """The model's head as a checkpoint holds it."""
+        from kerasft.backbones.huggingface import Head
+
+        weights = model.get_layer("logits").get_weights()
+        return Head(("start", "end"), self.head_problem, None, None, *weights)
 
     def loss(self) -> Any:
         """Cross-entropy of the first and the last token, as a Keras loss."""

@@ -199,6 +199,10 @@ class TextClassification:
 
     # --- a head that was fine-tuned elsewhere ---------------------------------------------------
 
+    def with_head(self, head: Any) -> "TextClassification":
+        """The task with the labels of a checkpoint's head."""
+        return dataclasses.replace(self, labels=head.labels)
+
     def fits_head(self, head: Any, backbone: Any) -> bool:
         """Whether a checkpoint's head (`kerasft.backbones.huggingface.Head`) is this task's."""
         own = ClassificationHead(self.outputs, self.pooling).is_own(family_of(backbone))

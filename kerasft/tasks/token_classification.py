@@ -14,7 +14,7 @@ from kerasft.preprocessing import beside, pack, row_begins, taken, windows
 from kerasft.tasks._losses import TokenLoss
 from kerasft.tasks._metrics import TokenAccuracy
 from kerasft.tasks._models import functional
-from kerasft.tasks._tagging import SCHEMES, Tags, best_tags, entities, of_words
+from kerasft.tasks._tagging import SCHEMES, Tags, best_tags, entities, of_names, of_words
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class TokenClassification:
     padded: ClassVar[tuple[str, ...]] = ("text", "label", "start", "end", "score")
     target: ClassVar[str] = "spans"
     labelled: ClassVar[bool] = True
-    head_problem: ClassVar[None] = None  # no checkpoint's head is read or written
+    head_problem: ClassVar[str] = "tags"
     least_labels: ClassVar[int] = 1
     tunable: ClassVar[bool] = False
     labels: tuple[str, ...] = ()
@@ -162,6 +162,44 @@ class TokenClassification:
             raise InputError("A tagger needs at least one label. Received: labels=().")
         head = TokenHead(len(self.tags.names), self.head_dropout)
         return functional(backbone, head, "token_classification")
+
+    # --- a head that was fine-tuned elsewhere ---------------------------------------------------
+
+    def with_head(self, head: Any) -> "TokenClassification":
+        """The task with the labels of a checkpoint's head, in the order of its tags.
+
+        Raises:
+            InputError: if the tags are of another scheme than the task's.
+        """
+        found = of_names(head.labels)
+        scheme = found[0].scheme if found else "plain tags, or marks that lack some tags"
+        if scheme != self.scheme:
+            way = f"task.scheme={scheme} to start from its head, or " if found else ""
+            raise InputError(
+                f"The head of this folder must have the tags of {self.scheme}: O, and each of "
+                f"{', '.join(SCHEMES[self.scheme])} with each label. Received: {scheme} "
+                f"({', '.join(head.labels):.120}). Set {way}task.labels to start from a new one."
+            )
+        return dataclasses.replace(self, labels=found[0].labels)
+
+    def fits_head(self, head: Any, backbone: Any) -> bool:
+        """Whether a checkpoint's head (`kerasft.backbones.huggingface.Head`) is this task's."""
+        found = of_names(head.labels) if head.problem == self.head_problem else None
+        return bool(found) and sorted(found[0].names) == sorted(self.tags.names)
+
+    def load_head(self, model: Any, head: Any) -> None:
+        """Start from a checkpoint's head, whatever the order of its tags."""
+        _, places = of_names(head.labels)
+        order = [places[name] for name in self.tags.names]
+        kernel, bias = head.logits_kernel[:, order], head.logits_bias[order]
+        model.get_layer("logits").set_weights([kernel, bias])
+
+    def to_head(self, model: Any) -> Any:
+        """The model's head as a checkpoint holds it."""
+        from kerasft.backbones.huggingface import Head
+
+        weights = model.get_layer("logits").get_weights()
+        return Head(self.tags.names, self.head_problem, None, None, *weights)
 
     def loss(self) -> Any:
         """Cross-entropy of the learned tokens, as a Keras loss."""

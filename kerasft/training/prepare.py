@@ -22,7 +22,7 @@ class Prepared:
         task: the task, with labels.
         sources: part -> rows.
         split: which row went where.
-        head: the fine-tuned head that the preset's folder holds, or None.
+        head: the fine-tuned head for this task that the preset's folder holds, or None.
     """
 
     recipe: Recipe
@@ -48,9 +48,11 @@ def prepare_data(recipe: Recipe, empty: str = "error") -> Prepared:
     headed = any(f.name == "head_dropout" for f in dataclasses.fields(task))
     if recipe.training.dropout is not None and headed:
         task = dataclasses.replace(task, head_dropout=recipe.training.dropout)
-    head = head_of(recipe)
-    if head is not None and not task.labels and head.problem == task.head_problem:
-        task = dataclasses.replace(task, labels=head.labels)
+    head, given = head_of(recipe), task.labels
+    if head is not None and head.problem != task.head_problem:
+        head = None  # a head for another task
+    if head is not None and not given:
+        task = task.with_head(head)
     data = recipe.data
     spec = DataSpec(
         data.source("train"),
@@ -63,9 +65,9 @@ def prepare_data(recipe: Recipe, empty: str = "error") -> Prepared:
     )
     sources, split = make_splits(spec, task.fields(), recipe.seed, empty)
     found = {label for counts in split.counts.values() for label in counts}
-    if head is not None and task.labels == head.labels and not found <= set(head.labels):
+    if not given and task.labels and not found <= set(task.labels):
         # The checkpoint's head was made for other labels: start from a new one.
-        task = dataclasses.replace(task, labels=recipe.task_value().labels)
+        task = dataclasses.replace(task, labels=())
     prepared = Prepared(recipe, _with_labels(task, sources, split), sources, split, head)
     monitor_of(prepared)
     return prepared
@@ -116,7 +118,7 @@ def _check_length(max_length: int, backbone: Any) -> None:
 
 
 def head_of(recipe: Recipe) -> Any:
-    """The fine-tuned classification head that the preset's folder holds, or None."""
+    """The fine-tuned head that the preset's folder holds, or None."""
     folder = folder_of(recipe.preset)
     if folder is None:
         return None
@@ -139,6 +141,6 @@ def build_model(prepared: Prepared, dtype: str) -> tuple[Any, Any]:
     backbone, tokenizer = load(recipe.preset, dtype=dtype, dropout=recipe.training.dropout)
     _check_length(task.max_length, backbone)
     model = task.build(adapt(backbone, recipe.method_value()))
-    if head is not None and task.head_problem and task.fits_head(head, backbone):
+    if head is not None and task.fits_head(head, backbone):
         task.load_head(model, head)
     return model, tokenizer

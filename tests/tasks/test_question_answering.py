@@ -183,9 +183,3 @@ def test_padding_has_no_share_of_the_softmax():
 def test_wrong_options(options, message):
     with pytest.raises(InputError, match=message):
         QuestionAnswering(**options)
-
-
-def test_no_hugging_face_folder_is_written(pipe, tmp_path):
-    with pytest.raises(InputError, match="of a text classifier. Received: task 'question-answer"):
-        pipe.save_hf(tmp_path / "hf")
-    assert not list(tmp_path.iterdir())

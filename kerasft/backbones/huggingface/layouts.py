@@ -44,8 +44,9 @@ class Layout:
     Args:
         model_type: the value in config.json.
         backbone: KerasHub's class.
-        architecture: what stands before `ForSequenceClassification`.
+        architecture: what stands before `ForSequenceClassification` and its like.
         prefix: what stands before the names of the backbone's weights.
+        answers_prefix: the same in `...ForQuestionAnswering`, where it is another.
         anchor: the name of the token embeddings, by which a prefix is recognised.
         arguments: argument of KerasHub's class -> key of config.json.
         defaults: what Transformers assumes where config.json is silent.
@@ -70,6 +71,7 @@ class Layout:
     epsilon: str | None = None
     extra: dict[str, Any] = field(default_factory=dict)
     spare: tuple[str, ...] = ()
+    answers_prefix: str | None = None
 
 
 def _bert_like(model_type: str, backbone: str, architecture: str, prefix: str, **options: Any):
@@ -114,6 +116,7 @@ _LLAMA = {
     "defaults": {"tie_word_embeddings": False, "hidden_act": "silu", "attention_bias": False},
     "fixed": {"mlp_bias": (None, False)},
     "extra": {"hidden_act": "silu"},
+    "answers_prefix": "transformer.",
 }
 _GEMMA = {
     "arguments": _HEAD,
@@ -290,6 +293,7 @@ LAYOUTS = (
         },
         fixed={"use_sliding_window": (None, False)},
         extra={"hidden_act": "silu", "use_sliding_window": False},
+        answers_prefix="transformer.",
     ),
     _llama_like(
         "qwen3",
@@ -305,6 +309,7 @@ LAYOUTS = (
         },
         fixed={"use_sliding_window": (None, False)},
         extra={"hidden_act": "silu", "use_sliding_window": False},
+        answers_prefix="transformer.",
     ),
     _llama_like(
         "gemma",

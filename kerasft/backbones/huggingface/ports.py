@@ -182,11 +182,20 @@ def _least_numbers(arguments: dict[str, Any]) -> int:
     return found + 2 * width * arguments.get("bucket_size", 0)
 
 
-def written_weights(layout: Layout, backbone: Any, config: dict[str, Any]) -> dict[str, np.ndarray]:
-    """The weights of a backbone under their Hugging Face names, float32."""
+def written_weights(
+    layout: Layout, backbone: Any, config: dict[str, Any], prefix: str, pooler: bool = True
+) -> dict[str, np.ndarray]:
+    """The weights of a backbone under their Hugging Face names, float32.
+
+    Args:
+        prefix: what stands before the names; not always that of the layout.
+        pooler: whether the class that reads them has the weights that a layout can spare.
+    """
     found: dict[str, np.ndarray] = {}
     for port in ports_of(layout, backbone, config):
-        name = port.key if port.key == _LM_HEAD else layout.prefix + port.key
+        if not pooler and port.key.startswith(layout.spare):
+            continue
+        name = port.key if port.key == _LM_HEAD else prefix + port.key
         value = np.asarray(port.variable, "float32")
         if port.hook is None:
             found[name] = value
@@ -195,5 +204,5 @@ def written_weights(layout: Layout, backbone: Any, config: dict[str, Any]) -> di
         places = np.arange(into.size, dtype="int64").reshape(port.shape)
         into.reshape(-1)[port.apply(places).reshape(-1)] = value.reshape(-1)
     if layout.prefix == "roberta.":
-        found[layout.prefix + _SEGMENTS] = np.zeros((1, backbone.hidden_dim), "float32")
+        found[prefix + _SEGMENTS] = np.zeros((1, backbone.hidden_dim), "float32")
     return found
