@@ -118,10 +118,6 @@ MEMBERS = {
         ("embedding",),
     ),
     "masks": (MaskedLM(max_length=16, share=0.4), ("token", "score")),
-    "masked pieces": (
-        MaskedLM(max_length=16, share=0.4, whole_words=False),
-        ("token", "score"),
-    ),
     "mean pooling": (TextClassification(labels=LABELS, max_length=16, pooling="mean"), SINGLE),
 }
 # What takes longest is held here for one member of each task, and for the others with -m slow.
@@ -145,7 +141,6 @@ WINDOWS = {
     ("entities with ends", "gpt2"),
     ("answers", "xlm_roberta"),
     ("answers or none", "roberta"),
-    ("masks", "xlm_roberta"),
     ("masks", "f_net"),
 }
 # What writes text needs a decoder; one of each kind of tokenizer.
