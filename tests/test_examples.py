@@ -31,7 +31,7 @@ def recipe(name, *overrides):
 
 
 def test_every_example_is_here():
-    first = "freeze from-hf-folder lora multi-label ner pairs qa relations"
+    first = "freeze from-hf-folder lora masked-lm multi-label ner pairs qa relations"
     assert [
         *first.split(),
         "score",
@@ -83,7 +83,7 @@ def test_recipe_trains(name, tmp_path):
     assert set(scores["before"]) == set(scores["after"]) <= set(scores)
     text = dict.fromkeys(pipe.task.inputs, "Where is my parcel?")
     known = {"label", "labels", "score", "probabilities", "logits", "text", "answer"}
-    assert set(pipe.predict([text])[0]) <= known | {"start", "end", "embedding"}
+    assert set(pipe.predict([text])[0]) <= known | {"start", "end", "embedding", "token"}
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     table = readme.split("## What a run folder holds")[1].split("\n\n")[1]
     cells = " ".join(line.split("|")[1] for line in table.splitlines())

@@ -38,17 +38,18 @@ ROOMS = {
     "backbones": """FAMILIES ROLES Block Family HeadStyle Pieces Site Sites build_backbone
         describe_backbone family_of lm_logits load load_tokenizer pieces presets run_packed
         save_tokenizer set_template sites surfaces template_of""",
-    "backbones.huggingface": "Head load_folder read_head write_folder",
+    "backbones.huggingface": """Head MaskedWeights load_folder read_head read_masked_head
+        write_folder""",
     "data": """Batch DataSpec Duplicates Encoded Feed PackedPlan Plan Source Split Summary batches
-        check_labels chunk_labels discover_labels duplicates embedded encode_rows encoder feed_of
-        helpers
+        check_labels chunk_labels discover_labels draw_of duplicates embedded encode_rows encoder
+        feed_of helpers
         input_specs join kinds_of label_field make_splits mask_tokens open_source order_labels
         pack_rows quantiles split_rows summarise take tensors_of text_key text_keys""",
     "evaluation": "Collector Report history plots",
     "export": "export_saved_model",
     "generation": """Cached beam_search choose detokenizer generate repetition_penalty step_model
         stream temperature top_k top_p""",
-    "heads": "POOLINGS ClassificationHead Pool TokenHead",
+    "heads": "POOLINGS ClassificationHead MaskedHead Pool TiedLogits TokenHead",
     "metrics": """answer_scores choose_thresholds ece entity_scores generation_scores mae mse
         multiclass multilabel pearson perplexity plain r2 ranking_scores reliability scores spearman
         text_report token_accuracy""",
@@ -64,6 +65,7 @@ REGISTRIES = {
     "objectives": {},
     "tasks": {
         "causal-lm": "CausalLM",
+        "masked-lm": "MaskedLM",
         "question-answering": "QuestionAnswering",
         "relation-extraction": "RelationExtraction",
         "text-classification": "TextClassification",
@@ -79,6 +81,7 @@ OPTIONS = {
     ("tasks", "causal-lm"): """format template system separator learn packing overlong max_length
         max_new_tokens temperature top_k top_p repetition_penalty beams length_penalty stop
         label_smoothing""",
+    ("tasks", "masked-lm"): "share whole_words max_length",
     ("tasks", "question-answering"): """answers unanswerable threshold max_length max_question
         max_answer overlap head_dropout language""",
     ("tasks", "relation-extraction"): """labels none_label max_length pooling head_dropout

@@ -59,6 +59,8 @@ class Family:
         config: arguments of the backbone's constructor that its `get_config` forgets.
         tags: the head of `...ForTokenClassification`.
         answers: the head of `...ForQuestionAnswering`, or None where there is no such class.
+        masked_activation: of the head of its masked language model, where that is not the
+            backbone's own.
     """
 
     name: str
@@ -74,6 +76,7 @@ class Family:
     config: tuple[str, ...] = ()
     tags: HeadStyle = _TAGS
     answers: HeadStyle | None = _ANSWERS
+    masked_activation: str = ""
 
 
 def _encoder(name, backbone, tokenizer, head, *model_types, **flags):
@@ -85,16 +88,25 @@ def _decoder(name, backbone, tokenizer, *model_types, **flags):
     return Family(name, backbone, tokenizer, "decoder", _SCORE, model_types, **flags)
 
 
+_EXACT = {"masked_activation": "gelu"}
+
 FAMILIES = (
     _encoder("bert", "BertBackbone", "BertTokenizer", _POOLED, "bert"),
-    _encoder("roberta", "RobertaBackbone", "RobertaTokenizer", _ROBERTA, "roberta"),
-    _encoder("xlm_roberta", "XLMRobertaBackbone", "XLMRobertaTokenizer", _ROBERTA, "xlm-roberta"),
+    _encoder("roberta", "RobertaBackbone", "RobertaTokenizer", _ROBERTA, "roberta", **_EXACT),
+    _encoder(
+        "xlm_roberta",
+        "XLMRobertaBackbone",
+        "XLMRobertaTokenizer",
+        _ROBERTA,
+        "xlm-roberta",
+        **_EXACT,
+    ),
     _encoder("distil_bert", "DistilBertBackbone", "DistilBertTokenizer", _DISTIL, "distilbert"),
     _encoder("albert", "AlbertBackbone", "AlbertTokenizer", _POOLED, "albert", shares_blocks=True),
     # Packable, although its positions are special: they are buckets of distances, and its blocks
     # take a mask between tokens.
     _encoder("deberta_v3", "DebertaV3Backbone", "DebertaV3Tokenizer", _DEBERTA, "deberta-v2"),
-    _encoder("electra", "ElectraBackbone", "ElectraTokenizer", _ELECTRA, "electra"),
+    _encoder("electra", "ElectraBackbone", "ElectraTokenizer", _ELECTRA, "electra", **_EXACT),
     _encoder(
         "f_net",
         "FNetBackbone",

@@ -12,6 +12,7 @@ from kerasft._core.errors import InputError, KerasftError
 from kerasft._core.extras import require
 from kerasft.backbones import _surgery
 from kerasft.backbones.families import FAMILIES, family_of
+from kerasft.backbones.saved import RECORD, load_saved, saved_folder
 
 EMBEDDED = {"bert_tiny": "BERT-Tiny, 2 layers of 128 units, 4.4 M parameters, English uncased"}
 REMOTE = ("hf://", "kaggle://", "modelscope://")
@@ -44,7 +45,7 @@ def folder_of(preset: str) -> str | None:
                 "Check the name and the network, or give a local folder."
             ) from None
     if not preset.startswith(REMOTE) and files.exists(preset):
-        return preset.rstrip("/") or "/"
+        return saved_folder(preset) or preset.rstrip("/") or "/"
     return None
 
 
@@ -55,7 +56,8 @@ def load(
 
     Args:
         preset: `bert_tiny` (embedded), the name of a KerasHub preset, a KerasHub preset folder,
-            a Hugging Face checkpoint folder, `hf://user/name` or `kaggle://user/...`.
+            a Hugging Face checkpoint folder, `hf://user/name` or `kaggle://user/...`; or a run
+            folder, whose backbone is taken as training left it.
         dtype: a dtype policy such as `mixed_bfloat16`; float32 by default.
         dropout: share of units dropped in training, 0 to 1; the checkpoint's own by default.
 
@@ -78,6 +80,8 @@ def load(
     folder = folder_of(preset)
     if folder is None:
         return _from_keras_hub(preset, _known_name(preset), options)
+    if is_saved(folder):
+        return load_saved(folder, **options)
     with files.local_copy(folder) as local:
         if is_hugging_face(local):
             from kerasft.backbones.huggingface import load_folder
@@ -86,12 +90,20 @@ def load(
         return _from_keras_hub(preset, str(local), options)
 
 
+def is_saved(folder: str | Path) -> bool:
+    """Whether a folder is what `Pipeline.save` writes."""
+    return files.exists(files.join(folder, RECORD))
+
+
 def is_hugging_face(folder: str | Path) -> bool:
     """Whether a folder is a Hugging Face checkpoint (its config.json has a `model_type`)."""
+    if is_saved(folder):
+        return False
     path = Path(folder) / "config.json"
     if not path.is_file():
         raise InputError(
-            f"A preset folder holds a config.json. Received: {folder}, which has none."
+            "A preset folder holds a config.json, or is the folder of a run that came to its end. "
+            f"Received: {folder}, which is neither."
         )
     config = files.read_json(path)
     if not isinstance(config, dict):

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from kerasft.data.encoded import Batch, Encoded, encode_rows
+from kerasft.data.encoded import FEATURES, Batch, Encoded, encode_rows
 from kerasft.data.packing import PackedPlan
 from kerasft.data.source import open_source
 
@@ -137,6 +137,7 @@ def feed_of(
     seed: int = 0,
     shuffle: bool = True,
     length: int | None = None,
+    draw: Callable[[Batch, np.random.Generator], Batch] | None = None,
 ) -> Feed:
     """The batches that a model is fitted on.
 
@@ -149,11 +150,18 @@ def feed_of(
         seed: seed of the shuffle.
         shuffle: another order in every epoch; False keeps the order.
         length: a fixed width for every batch, or None.
+        draw: what changes from epoch to epoch (`draw_of`).
     """
     if "document_ids" in inputs:
         plan = PackedPlan(rows.lengths, task.max_length, batch_size, seed, shuffle)
-        return Feed(rows, plan, inputs, task.max_length)
-    return Feed(rows, Plan(rows.lengths, batch_size, seed, shuffle), inputs, length)
+        return Feed(rows, plan, inputs, task.max_length, draw)
+    return Feed(rows, Plan(rows.lengths, batch_size, seed, shuffle), inputs, length, draw)
+
+
+def draw_of(task: Any, tokenizer: Any) -> Callable | None:
+    """What a task draws anew for every batch (see `Feed`), or None."""
+    drawn = getattr(task, "drawn", None)
+    return drawn and drawn(tokenizer)
 
 
 def encoder(task: Any, tokenizer: Any, names: tuple[str, ...] | None = None) -> Callable:
@@ -258,6 +266,8 @@ def batches(
     source = open_source(data, task.fields(), columns, separator)
     rows = encode_rows(source.chunks(), encoder(task, tokenizer, task.reads), task, pad=pad)
     plan = Plan(rows.lengths, batch_size, seed, shuffle)
-    feed, epochs = Feed(rows, plan, ("padding_mask", *rows.ids), length), itertools.count()
+    names = tuple(name for name in FEATURES if name == "padding_mask" or name in rows.ids)
+    feed = Feed(rows, plan, names, length, draw_of(task, tokenizer))
+    epochs = itertools.count()
     made = feed.dataset(lambda: feed.batches(next(epochs)))
     return made.apply(tf.data.experimental.assert_cardinality(plan.steps)).prefetch(2)

@@ -124,7 +124,8 @@ def encode_rows(
         chunks: rows as `Source.chunks` gives them.
         encode: fields -> padded features with `padding_mask`, int32 [sequences, length] each.
         task: says what is learned (`targets`, `tokenwise`, `sides`); zeros when None.
-        keep: names of the features that the model reads; the others go.
+        keep: names of the features that the model reads; the others go, but for those that the
+            task asks for (`carries`).
         pad: the id that fills short rows of `token_ids`.
         limit: more ids than this are kept on disk.
 
@@ -134,6 +135,7 @@ def encode_rows(
     flat: dict[str, list[np.ndarray]] = {}
     lengths, learned, counts, stored = [], [], [], _Store(limit)
     tokenwise = task is not None and task.tokenwise
+    keep = (*keep, *getattr(task, "carries", ()))
     for rows in chunks:
         features = encode(rows)
         real = features["padding_mask"].astype(bool)

@@ -23,7 +23,8 @@ def file_table(path: str | os.PathLike) -> Table:
         path: a local path, or any that tf.io.gfile opens.
 
     Returns:
-        A `Table`; positions are lines (csv, tsv, JSON lines, CoNLL), rows (Parquet) or questions.
+        A `Table`; positions are lines (csv, tsv, txt, JSON lines, CoNLL), rows (Parquet) or
+        questions.
 
     Raises:
         InputError: if the file is not there, is a folder, or has an unknown extension.
@@ -86,6 +87,20 @@ def _csv_rows(reader: Any, path: str, columns: Sequence[str]) -> Iterator[Row]:
 
 def _tsv_table(path: str) -> Table:
     return _csv_table(path, delimiter="\t")
+
+
+def _text_table(path: str) -> Table:
+    """A text a line, in a column `text`."""
+
+    def read(columns: Sequence[str]) -> Iterator[Row]:
+        places = pick(path, columns, ["text"])
+        with open_bytes(path) as stream:
+            for number, line in enumerate(text_lines(stream, path), 1):
+                if not line.isspace():
+                    text = line.rstrip("\r\n")
+                    yield number, tuple([None if i is None else text for i in places])
+
+    return Table(path, read, unit="line")
 
 
 def _json_table(path: str) -> Table:
@@ -154,6 +169,7 @@ def _parquet_table(path: str) -> Table:
 _READERS = {
     ".csv": _csv_table,
     ".tsv": _tsv_table,
+    ".txt": _text_table,
     ".jsonl": _json_table,
     ".ndjson": _json_table,
     ".json": _json_or_squad_table,

@@ -135,11 +135,11 @@ def open_source(
     context holds them (`kerasft.data.squad`).
 
     Args:
-        spec: a path to .csv, .tsv, .jsonl, .json (one object a line, or SQuAD), .parquet or CoNLL
-            (.conll, .bio, .iob, .iob2, .conllu), also with .gz or .xz, local or any that
-            tf.io.gfile opens; `tfds:NAME[:SPLIT]`; `hf:NAME[:SPLIT]`; a list of dicts; a dict of
-            columns; a pandas DataFrame; a numpy structured array; a tuple of arrays in the order
-            of `fields`; a finite, unbatched tf.data.Dataset of dicts; a Source.
+        spec: a path to .csv, .tsv, .txt (a text a line), .jsonl, .json (one object a line, or
+            SQuAD), .parquet or CoNLL (.conll, .bio, .iob, .iob2, .conllu), also with .gz or .xz,
+            local or any that tf.io.gfile opens; `tfds:NAME[:SPLIT]`; `hf:NAME[:SPLIT]`; a list of
+            dicts; a dict of columns; a pandas DataFrame; a numpy structured array; a tuple of
+            arrays in the order of `fields`; a finite, unbatched tf.data.Dataset of dicts; a Source.
         fields: field name -> kind (see `kerasft.data.fields.converter`).
         columns: field name -> column in the data, where the two differ, also for `tokens`, `tags`,
             `answer`, `answer_text`, `answer_start` and `id`; other names are ignored.

@@ -30,15 +30,21 @@ class Adapted(keras.layers.Layer):
         pristine = built if built is not None else build_backbone(backbone)
         self.backbone = registry.build(method).apply(pristine)
 
-    def call(self, inputs, training=None, logits=False):
+    def call(self, inputs, training=None, logits=False, table=False):
         """Run the backbone; inputs with `document_ids` are rows of several documents each.
 
         With `logits` a decoder's outputs become logits of the next token, [batch, length, ids].
+        With `table` the outputs are `sequence_output` and `token_table`, the embeddings of the
+        tokens [ids, width] in float32, for a head that is tied to them.
         """
         if isinstance(inputs, dict) and "document_ids" in inputs:
             outputs = run_packed(self.backbone, inputs, training)
         else:
             outputs = self.backbone(inputs, training=training)
+        if table:
+            whole = keras.ops.convert_to_tensor(self.backbone.token_embedding.embeddings)
+            sequence = outputs["sequence_output"] if isinstance(outputs, dict) else outputs
+            return {"sequence_output": sequence, "token_table": keras.ops.cast(whole, "float32")}
         return lm_logits(self.backbone, outputs) if logits else outputs
 
     def get_config(self):

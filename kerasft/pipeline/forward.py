@@ -60,7 +60,9 @@ class Forward:
             batch = {n: self._cut(n, features[n][rows], longest) for n in self.names}
             given = np.asarray(self.run(batch))
             if self.tokenwise:
-                out[rows, :longest] = given * np.asarray(batch["padding_mask"])[:, :, None]
+                # The model of a family without a mask is not given it.
+                real = np.arange(longest) < sizes[rows][:, None]
+                out[rows, :longest] = given * real[:, :, None]
             else:
                 out[rows] = given
         return out

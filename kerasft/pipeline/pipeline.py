@@ -7,13 +7,21 @@ from typing import Any
 import numpy as np
 
 from kerasft._core import files, stack, weights
-from kerasft._core.errors import InputError, KerasftError
+from kerasft._core.errors import InputError
 from kerasft.backbones import (
     build_backbone,
-    load_tokenizer,
     save_tokenizer,
     sites,
     template_of,
+)
+from kerasft.backbones.saved import (
+    FORMAT,
+    RECORD,
+    WEIGHTS,
+    Saved,
+    damage_told,
+    read_saved,
+    saved_folder,
 )
 from kerasft.data import (
     check_labels,
@@ -27,12 +35,10 @@ from kerasft.data import (
 from kerasft.evaluation import Collector, Report
 from kerasft.methods import Adapted, adapt
 from kerasft.methods import registry as methods
-from kerasft.pipeline._records import BROKEN, check_plain, check_size, model_folder
 from kerasft.pipeline.chat import Chat
 from kerasft.pipeline.forward import Forward
 from kerasft.tasks import registry as tasks
 
-FORMAT = 1
 _CHUNK = 1024
 # What stands for a field of a kind in an item of `predict`.
 _TYPES = {"text": str, "whole": int, "texts": (list, tuple)}
@@ -323,14 +329,16 @@ class Pipeline:
             "task": tasks.config(self.task),
             "method": self.adapted.method_config,
             "backbone": self.adapted.description,
+            # Whether the method holds weights without which the backbone's are not what it learned.
+            "adapter": _mergeable(methods.build(self.adapted.method_config)),
             "trainable": sorted(v.path for v in self.model.trainable_variables),
             "info": self.info,
         }
         with files.new_folder(folder) as local:
             save_tokenizer(self.tokenizer, str(local / "tokenizer"))
             state = weights.to_bytes(weights.state_of(self.model))
-            files.write_bytes(local / "model.safetensors", state)
-            files.write_json(local / "kerasft.json", record)
+            files.write_bytes(local / WEIGHTS, state)
+            files.write_json(local / RECORD, record)
         return os.fspath(folder)
 
     @classmethod
@@ -340,44 +348,18 @@ class Pipeline:
         Raises:
             InputError: if the folder holds no model, or one that does not fit this version.
         """
-        import tensorflow as tf
-
-        place = os.fspath(folder)
-        try:
-            place = model_folder(place)
-            return cls._rebuilt(place, dtype)
-        except (KerasftError, tf.errors.ResourceExhaustedError):
-            raise
-        # A damaged or foreign record can be wrong in any way.
-        except (*BROKEN, tf.errors.OpError) as error:
-            raise InputError(
-                f"{place} is damaged, or was not written by kerasft: {type(error).__name__}: "
-                f"{' '.join(str(error).split())[:200]}"
-            ) from error
+        with damage_told(os.fspath(folder)):
+            place = _model_folder(folder)
+        with damage_told(place):
+            return cls._rebuilt(read_saved(place), dtype)
 
     @classmethod
-    def _rebuilt(cls, place: str, dtype: str | None) -> "Pipeline":
-        path = files.join(place, "model.safetensors")
-        record = files.read_json(files.join(place, "kerasft.json"))
-        if record["format"] != FORMAT:
-            raise InputError(
-                f"{place} was written in format {record['format']!r:.40}; this kerasft reads "
-                f"format {FORMAT}. Install the version of kerasft that wrote it."
-            )
-        with files.local_copy(place) as local:
-            spelled = files.read_json(local / "tokenizer" / "tokenizer.json")
-            check_plain(spelled["config"], files.join(place, "tokenizer", "tokenizer.json"))
-            tokenizer = load_tokenizer(str(local / "tokenizer"))
-            arrays, _ = weights.read(str(local / "model.safetensors"))
-        description = record["backbone"]
-        for part in ("config", "fixes"):
-            check_plain(description[part], files.join(place, "kerasft.json"))
-        check_size(description["config"], arrays, path)
+    def _rebuilt(cls, saved: Saved, dtype: str | None) -> "Pipeline":
+        record, place = saved.record, saved.place
         task = tasks.build(record["task"])
-        overrides = {"dtype": dtype} if dtype else {}
-        backbone = build_backbone(description, **overrides)
+        backbone = saved.backbone(**({"dtype": dtype} if dtype else {}))
         model = task.build(adapt(backbone, methods.build(record["method"])))
-        weights.assign(model, arrays, path)
+        weights.assign(model, saved.arrays, saved.source)
         trainable = sorted(v.path for v in model.trainable_variables)
         if trainable != record["trainable"]:
             raise InputError(
@@ -388,7 +370,7 @@ class Pipeline:
         info |= {"columns": dict(info.get("columns", {})), "separator": info.get("separator", "|")}
         if not (isinstance(info["separator"], str) and info["separator"]):
             raise InputError(f"{place}: `separator` is a text. Received: {info['separator']!r:.40}")
-        return cls(model, tokenizer, task, info)
+        return cls(model, saved.tokenizer, task, info)
 
     # --- hand over ------------------------------------------------------------------------------
 
@@ -399,7 +381,7 @@ class Pipeline:
             InputError: if the method has nothing to merge.
         """
         method = methods.build(self.adapted.method_config)
-        if not callable(getattr(method, "merge", None)):
+        if not _mergeable(method):
             raise InputError(f"The method {method.name!r} changes the weights in place: no merge.")
         source = build_backbone(self.adapted.description)
         copy = self.task.build(adapt(source, method))
@@ -451,7 +433,7 @@ class Pipeline:
                 "this one."
             )
         method = methods.build(self.adapted.method_config)
-        plain = self.merged() if callable(getattr(method, "merge", None)) else self
+        plain = self.merged() if _mergeable(method) else self
         with files.new_folder(folder) as local:
             write_folder(
                 str(local),
@@ -478,6 +460,21 @@ class Pipeline:
         from kerasft.export import export_saved_model
 
         return export_saved_model(self, os.fspath(folder), version)
+
+
+def _mergeable(method: Any) -> bool:
+    return callable(getattr(method, "merge", None))
+
+
+def _model_folder(folder: str | os.PathLike) -> str:
+    place = saved_folder(folder)
+    if place is None:
+        raise InputError(
+            f"{os.fspath(folder)} holds no model: kerasft.json is neither there nor in its folder "
+            "`model`. Give the folder that `kerasft train --out` or `Pipeline.save` wrote; a run "
+            "that was interrupted has none yet."
+        )
+    return place
 
 
 def _trimmed(arrays: dict[str, np.ndarray], row: int, padded: tuple[str, ...]) -> dict[str, Any]:

@@ -7,13 +7,14 @@ from kerasft.backbones import family_of
 from kerasft.methods import Adapted, adapt
 
 
-def functional(backbone: Any, head: Any, name: str) -> Any:
+def functional(backbone: Any, head: Any, name: str, **options: Any) -> Any:
     """Connect a backbone and a head.
 
     Args:
         backbone: a KerasHub backbone, or one with a method (`kerasft.methods.adapt`).
         head: `build(family, features, inputs)` gives the symbolic outputs.
         name: name of the model.
+        options: of the call of `Adapted`, e.g. `table=True`.
 
     Returns:
         keras.Model from the backbone's inputs, int32 [batch, length] each, to the head's outputs.
@@ -23,7 +24,7 @@ def functional(backbone: Any, head: Any, name: str) -> Any:
     adapted = backbone if isinstance(backbone, Adapted) else adapt(backbone)
     names = [i.name.split(":")[0] for i in adapted.backbone.inputs]
     inputs = {n: keras.Input((None,), dtype="int32", name=n) for n in names}
-    outputs = head.build(family_of(adapted.backbone), adapted(inputs), inputs)
+    outputs = head.build(family_of(adapted.backbone), adapted(inputs, **options), inputs)
     return keras.Model(inputs, outputs, name=name)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from kerasft._core import stack
 from kerasft._core.weights import named
 from kerasft.backbones import template_of
-from kerasft.data import Feed, encode_rows, encoder, feed_of
+from kerasft.data import Feed, draw_of, encode_rows, encoder, feed_of
 from kerasft.methods import adapt
 from kerasft.optimizers import adamw
 from kerasft.pipeline import Pipeline
@@ -101,7 +101,15 @@ def feed(pipe: Pipeline, rows: int = 7, batch_size: int = 3) -> Feed:
     pad = template_of(pipe.tokenizer).pad
     encoded = encode_rows([sample(pipe.task, rows)], encode, pipe.task, keep=pipe.inputs, pad=pad)
     names = tuple(i.name.split(":")[0] for i in fitted_model(pipe).inputs)
-    return feed_of(pipe.task, encoded, names, batch_size, shuffle=False, length=pipe.fixed_length)
+    return feed_of(
+        pipe.task,
+        encoded,
+        names,
+        batch_size,
+        shuffle=False,
+        length=pipe.fixed_length,
+        draw=draw_of(pipe.task, pipe.tokenizer),
+    )
 
 
 def fitted_model(pipe: Pipeline) -> Any:

@@ -9,7 +9,7 @@ import numpy as np
 
 from kerasft._core import stack
 from kerasft.backbones import template_of
-from kerasft.data import Feed, Plan, duplicates, encode_rows, encoder, summarise
+from kerasft.data import Feed, Plan, draw_of, duplicates, encode_rows, encoder, summarise
 from kerasft.training.prepare import Prepared, build_model, prepare_data
 from kerasft.training.recipe import Recipe
 from kerasft.training.strategy import strategy_for
@@ -96,7 +96,8 @@ def _tokens(prepared: Prepared, tokenizer: Any) -> tuple[dict[str, Any], Feed]:
         "padding_share": plan.padding(),
         "mean_kept": float(np.minimum(lengths, limit).mean()),
     }
-    return {"tokens": tokens}, Feed(kept, plan, ("padding_mask", *kept.ids))
+    draw = draw_of(task, tokenizer)
+    return {"tokens": tokens}, Feed(kept, plan, ("padding_mask", *kept.ids), draw=draw)
 
 
 def _model(model: Any) -> dict[str, Any]:

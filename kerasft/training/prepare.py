@@ -135,7 +135,7 @@ def build_model(prepared: Prepared, dtype: str) -> tuple[Any, Any]:
 
     Returns:
         (functional `keras.Model`, tokenizer); where the preset holds a fine-tuned head for these
-        labels, the model starts from it.
+        labels, or another that the task goes on from, the model starts from it.
     """
     recipe, task, head = prepared.recipe, prepared.task, prepared.head
     backbone, tokenizer = load(recipe.preset, dtype=dtype, dropout=recipe.training.dropout)
@@ -143,4 +143,7 @@ def build_model(prepared: Prepared, dtype: str) -> tuple[Any, Any]:
     model = task.build(adapt(backbone, recipe.method_value()))
     if head is not None and task.fits_head(head, backbone):
         task.load_head(model, head)
+    if hasattr(task, "start_from") and (folder := folder_of(recipe.preset)) is not None:
+        with files.local_copy(folder) as local:
+            task.start_from(model, str(local))
     return model, tokenizer

@@ -13,7 +13,7 @@ from kerasft._core import files, stack, weights
 from kerasft._core.errors import KerasftError
 from kerasft._core.seeds import set_seed
 from kerasft.backbones import template_of
-from kerasft.data import Feed, encode_rows, encoder, feed_of
+from kerasft.data import Feed, draw_of, encode_rows, encoder, feed_of
 from kerasft.optimizers import WarmupDecay, adamw
 from kerasft.pipeline import Pipeline
 from kerasft.training.callbacks.checkpoints import Store
@@ -121,6 +121,7 @@ class Run:
             self.recipe.seed,
             shuffle=part == "train",
             length=pipe.fixed_length,
+            draw=draw_of(task, pipe.tokenizer),
         )
 
     def _optimizer(self, model: Any) -> Any:

@@ -319,3 +319,22 @@ def test_a_large_file_is_streamed(tmp_path, name):
         tracemalloc.stop()
     assert read == count
     assert peak < 5e6, f"{peak / 1e6:.1f} MB for a file of about 11 MB"
+
+
+# Texts
+
+
+def test_a_text_a_line(tmp_path):
+    path = tmp_path / "corpus.txt"
+    path.write_bytes('\ufeffone, "two"\r\n\n  \nthree\t4 \n最后'.encode())
+    (chunk,) = open_source(path, {"text": "text"}).chunks()
+    assert chunk["text"] == ['one, "two"', "three\t4 ", "最后"]
+    source = open_source(path, {"text": "text"})
+    assert [n for positions, _ in source.numbered() for n in positions] == [1, 4, 5]
+    with pytest.raises(InputError, match="no column 'label'; it has: 'text'"):
+        open_source(path, {"text": "text", "label": "label"})
+    (chunk,) = open_source(path, {"body": "text"}, {"body": "text"}).chunks()
+    assert len(chunk["body"]) == 3
+    (tmp_path / "packed.txt.gz").write_bytes(gzip.compress(path.read_bytes()))
+    (packed,) = open_source(tmp_path / "packed.txt.gz", {"text": "text"}).chunks()
+    assert packed["text"] == chunk["body"]

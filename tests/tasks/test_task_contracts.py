@@ -5,6 +5,7 @@ import pytest
 from kerasft.backbones import FAMILIES
 from kerasft.tasks import (
     CausalLM,
+    MaskedLM,
     QuestionAnswering,
     RelationExtraction,
     TextClassification,
@@ -116,6 +117,7 @@ MEMBERS = {
         TextSimilarity(objective="cosine", score_range=(-2.0, 4.0), max_length=16),
         ("embedding",),
     ),
+    "masks": (MaskedLM(max_length=16, share=0.4), ("token", "score")),
     "mean pooling": (TextClassification(labels=LABELS, max_length=16, pooling="mean"), SINGLE),
 }
 # What takes longest is held here for one member of each task, and for the others with -m slow.
@@ -125,6 +127,7 @@ REPLICAS = (
     "answers",
     "packed chats",
     "search with hard negatives",
+    "masks",
 )
 LIGHT = ("config", "fields", "model", "loss", "metrics", "judged", "decode")
 ELSEWHERE = {
@@ -138,6 +141,7 @@ WINDOWS = {
     ("entities with ends", "gpt2"),
     ("answers", "xlm_roberta"),
     ("answers or none", "roberta"),
+    ("masks", "f_net"),
 }
 # What writes text needs a decoder; one of each kind of tokenizer.
 WRITERS = {("completions", "gemma"), ("packed chats", "gpt2"), ("texts", "llama3")}
@@ -145,7 +149,10 @@ WRITERS |= {("translations", "llama")}
 
 
 def supported(name, family):
-    return not isinstance(MEMBERS[name][0], CausalLM | TextToText) or family.kind == "decoder"
+    task = MEMBERS[name][0]
+    if isinstance(task, MaskedLM):
+        return family.kind == "encoder"
+    return not isinstance(task, CausalLM | TextToText) or family.kind == "decoder"
 
 
 PAIRS = [

@@ -2,6 +2,14 @@
 
 from kerasft.backbones.huggingface.heads import Head, read_head
 from kerasft.backbones.huggingface.load import load_folder
+from kerasft.backbones.huggingface.masked import MaskedWeights, read_masked_head
 from kerasft.backbones.huggingface.save import write_folder
 
-__all__ = ["Head", "load_folder", "read_head", "write_folder"]
+__all__ = [
+    "Head",
+    "MaskedWeights",
+    "load_folder",
+    "read_head",
+    "read_masked_head",
+    "write_folder",
+]
