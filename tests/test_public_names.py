@@ -72,6 +72,7 @@ REGISTRIES = {
         "text-to-text": "TextToText",
         "text-similarity": "TextSimilarity",
         "token-classification": "TokenClassification",
+        "zero-shot-classification": "ZeroShotClassification",
     },
 }
 OPTIONS = {
@@ -91,6 +92,8 @@ OPTIONS = {
         length_penalty stop label_smoothing""",
     ("tasks", "text-similarity"): """objective hard_negatives symmetric scale margin score_range
         pooling normalize query_prefix passage_prefix history max_length head_dropout""",
+    ("tasks", "zero-shot-classification"): """labels through hypothesis entailment_labels scale
+        pooling max_length head_dropout label_smoothing""",
     ("tasks", "token-classification"): """labels scheme decoding max_length overlap head_dropout
         label_smoothing""",
     ("tasks", "text-classification"): """labels problem pair max_length pooling head_dropout

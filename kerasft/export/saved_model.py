@@ -74,19 +74,6 @@ def write_saved_model(pipe: Any, folder: str) -> None:
     module.weights = [v.value for v in pipe.model.variables]
     module.tokenizer = pipe.tokenizer
     names, task = pipe.inputs, pipe.task
-    fill = {"token_ids": template_of(pipe.tokenizer).pad}
-
-    def answer(features):
-        # The padding mask is made by `encode` and always whole, so a family without a mask
-        # (FNet) is padded to its fixed length here, as in training.
-        length = pipe.fixed_length
-        if length is not None:
-            missing = [[0, 0], [0, length - tf.shape(features["token_ids"])[1]]]
-            features = {
-                n: tf.pad(features[n], missing, constant_values=fill.get(n, 0)) for n in names
-            }
-        return pipe.model({n: features[n] for n in names}, training=False)
-
     given = [_named(spec, name) for name, spec in input_specs(task).items()]
     # A task that runs its model many times (a text is generated) says itself how it answers.
     whole = getattr(task, "answer", None)
@@ -97,7 +84,7 @@ def write_saved_model(pipe: Any, folder: str) -> None:
         if whole is not None:
             return whole(pipe, fields)
         features = task.encode(pipe.tokenizer, fields)
-        return task.decode(answer(features), features)
+        return task.decode(pipe.run(features), features)
 
     kinds = {"padding_mask": tf.bool}
     ids = [tf.TensorSpec([None, None], kinds.get(n, tf.int32), name=n) for n in names]

@@ -35,15 +35,12 @@ from kerasft.data import (
 from kerasft.evaluation import Collector, Report
 from kerasft.methods import Adapted, adapt
 from kerasft.methods import registry as methods
+from kerasft.pipeline._answers import given_of, rows_of, told
 from kerasft.pipeline.chat import Chat
 from kerasft.pipeline.forward import Forward
 from kerasft.tasks import registry as tasks
 
 _CHUNK = 1024
-# What stands for a field of a kind in an item of `predict`.
-_TYPES = {"text": str, "whole": int, "texts": (list, tuple)}
-# What fills a list of answers that is shorter than another in its batch, by kind of array.
-_PADS = {"O": b"", "S": b"", "i": -1, "f": 0.0}
 
 
 class Pipeline:
@@ -115,6 +112,21 @@ class Pipeline:
             self._forward = Forward(self.model, self.fixed_length, pad)
         return self._forward(features, self.batch_size)
 
+    def run(self, features: dict[str, Any]) -> Any:
+        """The model's outputs for a batch of encoded tensors, in the graph."""
+        import tensorflow as tf
+
+        given = {name: features[name] for name in self.inputs}
+        # The padding mask is made by `encode` and always whole, so a family without a mask (FNet)
+        # is padded to its fixed length here, as in training.
+        if self.fixed_length is not None:
+            fill = {"token_ids": template_of(self.tokenizer).pad}
+            missing = [[0, 0], [0, self.fixed_length - tf.shape(features["token_ids"])[1]]]
+            given = {
+                n: tf.pad(v, missing, constant_values=fill.get(n, 0)) for n, v in given.items()
+            }
+        return self.model(given, training=False)
+
     def reduced(self, features: dict[str, np.ndarray], reduce: Any, batch: int = 8) -> np.ndarray:
         """A few numbers a sequence, float32 [sequences, k]: `reduce(outputs, targets)` of features
         that hold `targets` too, `batch` sequences at once."""
@@ -123,12 +135,13 @@ class Pipeline:
             self.kept[reduce] = Forward(self.model, self.fixed_length, pad, reduce)
         return self.kept[reduce](features, batch)
 
-    def predict(self, texts: Iterable[Any]) -> list[dict[str, Any]]:
+    def predict(self, texts: Iterable[Any], given: dict | None = None) -> list[dict[str, Any]]:
         """Answer texts.
 
         Args:
             texts: strings; where the task reads more than one field (pairs of texts, a question
                 and its context), tuples in the order of `task.inputs` or mappings.
+            given: inputs that are the same for every text, e.g. `{"labels": ["sport", "trade"]}`.
 
         Returns:
             One mapping a text, with the names of the exported model's outputs.
@@ -140,19 +153,22 @@ class Pipeline:
             >>> pipe.predict(["free prize!!!"])
             [{'label': 'spam', 'probabilities': [0.01, 0.99], 'logits': [-2.1, 2.3]}]
         """
-        rows = self._rows(texts)
+        rows = rows_of(self.task, texts, given or {})
         answers: list[dict[str, Any]] = []
         for start in range(0, len(rows), _CHUNK):
             part = rows[start : start + _CHUNK]
             answers += self._answers({n: [r[n] for r in part] for n in self.task.inputs})
         return answers
 
-    def predict_rows(self, data: Any, columns: dict[str, str] | None = None) -> Iterator[dict]:
-        """Answer the rows of a file or other source, one mapping a row, in order."""
-        kinds = kinds_of(self.task)
-        fields = {name: kinds[name] for name in self.task.inputs}
+    def predict_rows(
+        self, data: Any, columns: dict[str, str] | None = None, given: dict | None = None
+    ) -> Iterator[dict]:
+        """Answer the rows of a file or other source, one mapping a row, in order; see `predict`."""
+        kinds, given = kinds_of(self.task), given_of(self.task, given or {})
+        fields = {name: kinds[name] for name in self.task.inputs if name not in given}
         for chunk in open_source(data, fields, self._columns(columns)).chunks(_CHUNK):
-            yield from self._answers(chunk)
+            size = len(next(iter(chunk.values())))
+            yield from self._answers(chunk | {n: [value] * size for n, value in given.items()})
 
     def rank(self, query: Any, candidates: list[str], top: int | None = None) -> list[dict]:
         """Order texts by how well they answer a query; of a text-similarity model.
@@ -178,7 +194,7 @@ class Pipeline:
         if hasattr(self.task, "answer"):
             return self._asked(fields)
         features = self.encode(fields)
-        return self._told(self.task.decode(self.outputs(features), features))
+        return told(self.task, self.task.decode(self.outputs(features), features))
 
     def _asked(self, fields: dict[str, list]) -> list[dict[str, Any]]:
         """Answers of a task that runs its model many times (`answer`), rows of like length
@@ -190,7 +206,7 @@ class Pipeline:
         for start in range(0, len(rows), self.batch_size):
             chosen = order[start : start + self.batch_size]
             given = tensors_of({n: [fields[n][i] for i in chosen] for n in specs}, specs)
-            for row, answer in zip(chosen, self._told(self.asked(given)), strict=True):
+            for row, answer in zip(chosen, told(self.task, self.asked(given)), strict=True):
                 found[row] = answer
         return found
 
@@ -205,33 +221,6 @@ class Pipeline:
                 autograph=False,
             )
         return self._answer(fields)
-
-    def _told(self, decoded: dict[str, Any]) -> list[dict[str, Any]]:
-        """Arrays of answers as one mapping of plain values a row."""
-        arrays = {name: np.asarray(value) for name, value in decoded.items()}
-        return [
-            {name: _plain(value) for name, value in _trimmed(arrays, row, self.task.padded).items()}
-            for row in range(len(next(iter(arrays.values()))))
-        ]
-
-    def _rows(self, texts: Iterable[Any]) -> list[dict[str, Any]]:
-        names, kinds = self.task.inputs, kinds_of(self.task)
-        form = "a string" if len(names) == 1 else f"({', '.join(names)})"
-        if isinstance(texts, (str, bytes, dict)):
-            raise InputError(f"`predict` takes a list, each item {form}. Received: {texts!r}.")
-        rows = []
-        for item in texts:
-            if isinstance(item, dict):
-                row = {name: item.get(name) for name in names}
-            elif len(names) == 1:
-                row = {names[0]: item}
-            else:
-                same = isinstance(item, (tuple, list)) and len(item) == len(names)
-                row = dict(zip(names, item if same else [None] * len(names), strict=True))
-            if not all(isinstance(value, _TYPES[kinds[name]]) for name, value in row.items()):
-                raise InputError(f"Each item of `predict` is {form}. Received: {item!r}.")
-            rows.append(row)
-        return rows
 
     def stream(self, prompt: Any, **options: Any) -> Iterator[str]:
         """The answer of a language model as it comes, piece by piece.
@@ -475,19 +464,3 @@ def _model_folder(folder: str | os.PathLike) -> str:
             "that was interrupted has none yet."
         )
     return place
-
-
-def _trimmed(arrays: dict[str, np.ndarray], row: int, padded: tuple[str, ...]) -> dict[str, Any]:
-    """One row's answers without the padding that lists of unlike length have in a batch."""
-    answer = {name: value[row] for name, value in arrays.items()}
-    real = [answer[name] != _PADS[answer[name].dtype.kind] for name in padded]
-    count = int(np.any(real, axis=0).nonzero()[0].max(initial=-1)) + 1 if real else 0
-    return answer | {name: answer[name][:count] for name in padded}
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, np.ndarray):
-        return [_plain(v) for v in value.tolist()]
-    if isinstance(value, bytes):
-        return value.decode("utf-8")
-    return value.item() if isinstance(value, np.generic) else value

@@ -200,7 +200,9 @@ class TextClassification:
     # --- a head that was fine-tuned elsewhere ---------------------------------------------------
 
     def with_head(self, head: Any) -> "TextClassification":
-        """The task with the labels of a checkpoint's head."""
+        """The task with the labels of a checkpoint's head, unless it has its own."""
+        if self.labels:
+            return self
         return dataclasses.replace(self, labels=head.labels)
 
     def fits_head(self, head: Any, backbone: Any) -> bool:

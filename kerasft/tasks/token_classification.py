@@ -171,6 +171,8 @@ class TokenClassification:
         Raises:
             InputError: if the tags are of another scheme than the task's.
         """
+        if self.labels:
+            return self
         found = of_names(head.labels)
         scheme = found[0].scheme if found else "plain tags, or marks that lack some tags"
         if scheme != self.scheme:

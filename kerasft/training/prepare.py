@@ -51,7 +51,7 @@ def prepare_data(recipe: Recipe, empty: str = "error") -> Prepared:
     head, given = head_of(recipe), task.labels
     if head is not None and head.problem != task.head_problem:
         head = None  # a head for another task
-    if head is not None and not given:
+    if head is not None:
         task = task.with_head(head)
     data = recipe.data
     spec = DataSpec(

@@ -12,6 +12,7 @@ from kerasft.tasks import (
     TextSimilarity,
     TextToText,
     TokenClassification,
+    ZeroShotClassification,
     registry,
 )
 from kerasft.testing import check_task
@@ -118,6 +119,20 @@ MEMBERS = {
         ("embedding",),
     ),
     "masks": (MaskedLM(max_length=16, share=0.4), ("token", "score")),
+    "asked labels": (
+        ZeroShotClassification(labels=LABELS, max_length=32),
+        ("label", "probabilities"),
+    ),
+    "asked labels by likeness": (
+        ZeroShotClassification(labels=LABELS, max_length=32, through="similarity"),
+        ("label", "probabilities"),
+    ),
+    "asked labels by likelihood": (
+        ZeroShotClassification(
+            labels=LABELS, max_length=48, through="likelihood", hypothesis="a {label} film"
+        ),
+        ("label", "probabilities"),
+    ),
     "mean pooling": (TextClassification(labels=LABELS, max_length=16, pooling="mean"), SINGLE),
 }
 # What takes longest is held here for one member of each task, and for the others with -m slow.
@@ -145,14 +160,15 @@ WINDOWS = {
 }
 # What writes text needs a decoder; one of each kind of tokenizer.
 WRITERS = {("completions", "gemma"), ("packed chats", "gpt2"), ("texts", "llama3")}
-WRITERS |= {("translations", "llama")}
+WRITERS |= {("translations", "llama"), ("asked labels by likelihood", "gpt2")}
 
 
 def supported(name, family):
     task = MEMBERS[name][0]
     if isinstance(task, MaskedLM):
         return family.kind == "encoder"
-    return not isinstance(task, CausalLM | TextToText) or family.kind == "decoder"
+    writes = isinstance(task, CausalLM | TextToText)
+    return family.kind == "decoder" or not (writes or getattr(task, "through", "") == "likelihood")
 
 
 PAIRS = [
