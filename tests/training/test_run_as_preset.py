@@ -9,7 +9,6 @@ import pytest
 from kerasft import InputError, Recipe, train
 from kerasft._core import weights
 from kerasft.backbones import load
-from kerasft.data import DataSpec
 from kerasft.pipeline import Pipeline
 from kerasft.tasks import MaskedLM, TextClassification
 from kerasft.testing import _rig, tiny
