@@ -102,8 +102,8 @@ def is_hugging_face(folder: str | Path) -> bool:
     path = Path(folder) / "config.json"
     if not path.is_file():
         raise InputError(
-            "A preset folder holds a config.json, or is the folder of a run that came to its end. "
-            f"Received: {folder}, which is neither."
+            "A preset folder holds a config.json, or the model of a run that came to its end. "
+            f"Received: {folder}, which has none."
         )
     config = files.read_json(path)
     if not isinstance(config, dict):

@@ -314,6 +314,10 @@ def test_masks_are_filled(family):
         assert token == known[int(row.argmax())].strip("▁Ġ") or token in known
     scores = [score for answer in found for score in answer["score"]]
     np.testing.assert_allclose(scores, p.max(axis=-1), rtol=1e-4)
+    # A family without a mask is given its whole width, also where no long text is in the batch.
+    (alone,) = pipe.predict(texts[:1])
+    assert alone["token"] == found[0]["token"]
+    np.testing.assert_allclose(alone["score"], found[0]["score"], rtol=1e-4)
 
 
 def test_pieces_are_shown_without_their_marks():

@@ -130,7 +130,7 @@ def test_damaged_folders_are_refused_in_one_line(masked, tmp_path, change):
 
 def test_a_run_that_has_no_model_yet_is_no_preset(tmp_path):
     (tmp_path / "recipe.yaml").write_text("", encoding="utf-8")
-    with pytest.raises(InputError, match="folder of a run that came to its end"):
+    with pytest.raises(InputError, match="model of a run that came to its end.*has none"):
         load(tmp_path)
 
 
