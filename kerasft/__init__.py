@@ -33,6 +33,7 @@ _NAMES = {
     "load": "kerasft.training.build",
     "quickstart": "kerasft.training.quickstart",
     "train": "kerasft.training.train",
+    "zero_shot": "kerasft.training.build",
 }
 
 __all__ = ["__version__", *_ROOMS, *_NAMES]

@@ -33,6 +33,7 @@ PACKAGE = {
     "testing",
     "train",
     "training",
+    "zero_shot",
 }
 ROOMS = {
     "backbones": """FAMILIES ROLES Block Family HeadStyle Pieces Site Sites build_backbone

@@ -3,8 +3,8 @@
 import os
 import signal
 import sys
-from collections.abc import Mapping, Sequence
-from typing import Annotated
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Annotated, Any
 
 import typer
 
@@ -30,6 +30,7 @@ Overrides = Annotated[
     ),
 ]
 Run = Annotated[str, typer.Argument(metavar="RUN", help="A run folder, as `train` writes it.")]
+Out = Annotated[str | None, typer.Option(help="File for the answers instead of stdout.")]
 Rows = Annotated[str, typer.Argument(metavar="DATA", help="A data file, tfds:NAME, or hf:NAME.")]
 
 
@@ -157,21 +158,44 @@ def evaluate(
 def predict(
     run: Run,
     data: Rows,
-    out: Annotated[str | None, typer.Option(help="File for the answers instead of stdout.")] = None,
+    out: Out = None,
+    labels: Annotated[
+        str | None,
+        typer.Option(help="Labels to choose from, with commas: for zero-shot-classification."),
+    ] = None,
 ) -> None:
     """Answer every row of DATA: one JSON line a row, keys as in the SavedModel's outputs."""
     import kerasft as kf
 
     start_quietly()
     with results() as stdout:
-        rows = kf.load(run).predict_rows(data)
-        if out is None:
-            for row in rows:
-                print(as_json(row), file=stdout)
-            return
-        with whole_file(out) as file:
-            for row in rows:
-                file.write(as_json(row) + "\n")
+        given = {} if labels is None else {"given": {"labels": _labels(labels)}}
+        _write(kf.load(run).predict_rows(data, **given), out, stdout)
+
+
+@app.command(
+    "zero-shot",
+    epilog="Example: kerasft zero-shot my-nli-checkpoint new.csv --labels sport,trade,weather",
+)
+def zero_shot(
+    preset: Annotated[str, typer.Argument(metavar="PRESET", help="A preset; nothing is trained.")],
+    data: Rows,
+    labels: Annotated[str, typer.Option(help="Labels to choose from, with commas.")],
+    through: Annotated[
+        str, typer.Option(help="entailment, similarity or likelihood.")
+    ] = "entailment",
+    hypothesis: Annotated[
+        str, typer.Option(help="What a label becomes; {label} stands in it.")
+    ] = "This text is about {label}.",
+    out: Out = None,
+) -> None:
+    """Label every row of DATA without training: one JSON line a row."""
+    import kerasft as kf
+
+    start_quietly()
+    with results() as stdout:
+        pipe = kf.zero_shot(preset, through, hypothesis=hypothesis)
+        _write(pipe.predict_rows(data, given={"labels": _labels(labels)}), out, stdout)
 
 
 @app.command(epilog="Example: kerasft chat runs/shop --temperature 0.7")
@@ -248,6 +272,22 @@ def export(
     start_quietly()
     with results() as stdout:
         print(kf.load(run).export(folder, version=version), file=stdout)
+
+
+def _labels(text: str) -> list[str]:
+    """Labels between commas."""
+    return [label.strip() for label in text.split(",") if label.strip()]
+
+
+def _write(rows: Iterable[dict], out: str | None, stdout: Any) -> None:
+    """Rows as JSON lines, to a file that appears whole, or to stdout."""
+    if out is None:
+        for row in rows:
+            print(as_json(row), file=stdout)
+        return
+    with whole_file(out) as file:
+        for row in rows:
+            file.write(as_json(row) + "\n")
 
 
 def _list(described: Mapping[str, str]) -> None:

@@ -7,6 +7,8 @@ from kerasft._core.errors import InputError
 from kerasft.backbones import load as load_backbone
 from kerasft.methods import adapt
 from kerasft.pipeline import Pipeline
+from kerasft.tasks import ZeroShotClassification
+from kerasft.training.prepare import head_of
 
 
 def build(preset: str | os.PathLike | Any, task: Any, method: Any = "full", **options: Any) -> Any:
@@ -36,6 +38,42 @@ def build(preset: str | os.PathLike | Any, task: Any, method: Any = "full", **op
             f"{', '.join(options)}. Give them where it is made."
         )
     return task.build(adapt(preset, method))
+
+
+def zero_shot(preset: str | os.PathLike, through: str = "entailment", **options: Any) -> Pipeline:
+    """A pipeline that labels texts without training.
+
+    Args:
+        preset: a preset (see `kerasft.backbones.load`): with a head that judges entailment
+            (`...ForSequenceClassification` with a class "entailment") for `entailment`, an encoder
+            of sentences for `similarity`, a decoder for `likelihood`.
+        through: how a label is weighed.
+        options: of `kerasft.tasks.ZeroShotClassification`, e.g. `hypothesis`.
+
+    Raises:
+        InputError: if the preset holds no head that judges entailment, and one is needed.
+
+    Example:
+        >>> pipe = zero_shot("my-nli-checkpoint")
+        >>> pipe.predict(["The keeper saved a penalty."], given={"labels": ["sport", "trade"]})
+    """
+    backbone, tokenizer = load_backbone(os.fspath(preset))
+    limit = getattr(backbone, "max_sequence_length", None) or 256
+    options = {"max_length": min(limit, 256)} | options
+    task = ZeroShotClassification(through=through, **options)
+    head = head_of(os.fspath(preset)) if task.head_problem else None
+    task = task.with_head(head) if head is not None else task
+    if task.head_problem and not (head is not None and task.fits_head(head, backbone)):
+        found = ", ".join(head.labels) if head is not None else "no head"
+        raise InputError(
+            "Labels are weighed through entailment by a checkpoint whose head has a class "
+            f"'entailment'. Received: {os.fspath(preset)}, with {found:.80}. Take one that was "
+            "trained on natural language inference, or through=similarity or likelihood."
+        )
+    model = task.build(adapt(backbone))
+    if head is not None:
+        task.load_head(model, head)
+    return Pipeline(model, tokenizer, task, {"preset": os.fspath(preset)})
 
 
 def load(folder: str | os.PathLike, dtype: str | None = None) -> Pipeline:

@@ -48,7 +48,7 @@ def prepare_data(recipe: Recipe, empty: str = "error") -> Prepared:
     headed = any(f.name == "head_dropout" for f in dataclasses.fields(task))
     if recipe.training.dropout is not None and headed:
         task = dataclasses.replace(task, head_dropout=recipe.training.dropout)
-    head, given = head_of(recipe), task.labels
+    head, given = head_of(recipe.preset), task.labels
     if head is not None and head.problem != task.head_problem:
         head = None  # a head for another task
     if head is not None:
@@ -117,9 +117,9 @@ def _check_length(max_length: int, backbone: Any) -> None:
         )
 
 
-def head_of(recipe: Recipe) -> Any:
-    """The fine-tuned head that the preset's folder holds, or None."""
-    folder = folder_of(recipe.preset)
+def head_of(preset: str) -> Any:
+    """The fine-tuned head that a preset's folder holds, or None."""
+    folder = folder_of(preset)
     if folder is None:
         return None
     with files.local_copy(folder) as local:

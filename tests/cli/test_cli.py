@@ -310,7 +310,7 @@ def test_a_reader_who_goes_away_is_no_error(monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["trian"], "Did you mean 'train'?"),
+        (["trian"], "Did you mean 'train'"),
         (["train", "recipe.yaml"], "--out"),
         (["train", "recipe.yaml", "--out", "a", "--resum"], "--resum"),
         (["export", "a", "b", "--version", "0"], "--version"),

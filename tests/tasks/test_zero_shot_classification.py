@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import kerasft
 from kerasft import InputError
 from kerasft.backbones.huggingface import Head
 from kerasft.data import encode_rows, encoder, feed_of
@@ -157,3 +158,20 @@ def test_options_are_checked(options, message):
 def test_likelihood_needs_a_decoder():
     with pytest.raises(InputError, match="decoder"):
         task_of("likelihood").build(tiny.backbone("bert"))
+
+
+def test_a_checkpoint_labels_without_training(tmp_path):
+    """As its own classifier of pairs weighs text and hypothesis."""
+    names = ("entailment", "neutral", "contradiction")
+    pairs = TextClassification(labels=names, pair=True, max_length=32)
+    classifier = _rig.pipeline("bert", "full", pairs)
+    folder = classifier.save_hf(tmp_path / "nli")
+    pipe = kerasft.zero_shot(folder, hypothesis="a {label} film")
+    answers = pipe.predict(TEXTS, given={"labels": LABELS})
+    asked = [(TEXTS[0], f"a {label} film") for label in LABELS]
+    logits = np.array([answer["logits"][0] for answer in classifier.predict(asked)])
+    np.testing.assert_allclose(
+        answers[0]["probabilities"], np.exp(logits) / np.exp(logits).sum(), atol=1e-5
+    )
+    with pytest.raises(InputError, match="entailment.*no head"):
+        kerasft.zero_shot("bert_tiny")
