@@ -4,7 +4,17 @@ import pytest
 
 from kerasft.methods import adapt
 from kerasft.pipeline import Pipeline
-from kerasft.tasks import QuestionAnswering, TextClassification, TextSimilarity, TokenClassification
+from kerasft.tasks import (
+    CausalLM,
+    MaskedLM,
+    QuestionAnswering,
+    RelationExtraction,
+    TextClassification,
+    TextSimilarity,
+    TextToText,
+    TokenClassification,
+    ZeroShotClassification,
+)
 from kerasft.testing import tiny
 
 LABELS = ("bad", "good", "so so")
@@ -26,6 +36,22 @@ KINDS = {
     "entities": {"task": TokenClassification(labels=("LOC", "PER"), max_length=24, overlap=6)},
     "answers": {"task": QuestionAnswering(max_length=24, max_question=6, overlap=6, answers=3)},
     "embeddings": {"task": TextSimilarity(query_prefix="good: ", max_length=24)},
+    "relations": {"task": RelationExtraction(labels=LABELS, max_length=24)},
+    "completions": {"task": CausalLM(max_length=24, max_new_tokens=4), "family": "gpt2"},
+    "chats": {
+        "task": CausalLM(format="chat", packing=True, max_length=64, max_new_tokens=4),
+        "family": "llama3",
+    },
+    "translations": {
+        "task": TextToText(instruction="a {text}:", max_length=24, max_new_tokens=4, beams=2),
+        "family": "llama",
+    },
+    "masks": {"task": MaskedLM(max_length=24), "family": "roberta"},
+    "asked labels": {"task": ZeroShotClassification(labels=LABELS, max_length=32)},
+    "labels by likelihood": {
+        "task": ZeroShotClassification(labels=LABELS, through="likelihood", max_length=32),
+        "family": "gpt2",
+    },
     "embeddings of histories": {"task": TextSimilarity(history=True, max_length=24)},
 }
 

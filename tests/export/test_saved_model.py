@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
+from asking import expected, fields_of, served_form
 
 import kerasft
 from kerasft import InputError
@@ -27,26 +28,25 @@ KINDS = [
     "embeddings",
 ]
 MORE = ["frozen", "mean of a sentencepiece encoder", "decoder of sentencepieces"]
-MORE += ["fixed length, a pair"]
+MORE += ["fixed length, a pair", "relations", "completions", "chats", "translations", "masks"]
+MORE += ["asked labels", "labels by likelihood", "embeddings of histories"]
 
 
 def rows_of(pipe):
     """Lists of odd texts for each text field of the task."""
-    return {name: TEXTS[i:] + TEXTS[:i] for i, name in enumerate(pipe.task.inputs)}
+    return fields_of(pipe.task, TEXTS)
 
 
 def served(folder, fields):
     serve = tf.saved_model.load(folder).signatures["serving_default"]
-    texts = {name: tf.constant(values) for name, values in fields.items()}
+    texts = {name: tf.constant(values) for name, values in served_form(fields).items()}
     return {name: value.numpy() for name, value in serve(**texts).items()}
 
 
 def same(pipe, got, fields):
-    features = pipe.encode(fields)
-    expected = pipe.task.decode(pipe.outputs(features), features)
-    assert set(got) == set(expected)
-    for name, value in expected.items():
-        value = np.asarray(value)
+    meant = expected(pipe, fields)
+    assert set(got) == set(meant)
+    for name, value in meant.items():
         assert got[name].shape == value.shape
         if value.dtype.kind == "f":
             np.testing.assert_allclose(got[name], value, atol=1e-5)
