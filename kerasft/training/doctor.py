@@ -121,7 +121,10 @@ def _cost(prepared: Prepared, model: Any, found: dict[str, Any], feed: Feed) -> 
     state = found["parameters"] + 3 * found["trainable_parameters"]
     hidden = model.get_layer("backbone").backbone.hidden_dim
     blocks = model.get_layer("backbone").backbone.num_layers
-    activations = settings.batch_size * found["tokens"]["max_length"] * hidden * blocks * 16
+    positions = settings.batch_size * found["tokens"]["max_length"]
+    activations = positions * hidden * blocks * 16
+    if len(model.output_shape) > 2:  # logits of every token, their softmax, and its gradient
+        activations += 3 * positions * model.output_shape[-1]
     return {
         "steps": {"per_epoch": steps, "all": steps * settings.epochs},
         "memory_bytes": _BYTES * int(state + activations),
