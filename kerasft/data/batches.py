@@ -21,7 +21,7 @@ class Plan:
     """The batches of every epoch, from seed and epoch alone.
 
     Args:
-        lengths: ids in each row, int [rows].
+        lengths: ids in each row, of all its windows, int [rows].
         batch_size: rows in a batch; the last batch of an epoch may be smaller.
         seed: seed of the shuffle.
         shuffle: False keeps the rows in order (evaluation); then nothing is grouped either.
@@ -118,10 +118,9 @@ class Feed:
         """A dataset of what a function of batches gives, each time it is iterated."""
         import tensorflow as tf
 
-        sides = (self.rows.sides,) if self.rows.sides > 1 else ()
         width = (self.length,) if self.rows.tokenwise else self.rows.targets.shape[1:]
         signature = [
-            {n: tf.TensorSpec((None, *sides, self.length), tf.int32) for n in self.inputs},
+            {n: tf.TensorSpec((None, *self.rows.axes, self.length), tf.int32) for n in self.inputs},
             tf.TensorSpec((None, *width), self.rows.targets.dtype),
         ]
         if self.rows.tokenwise:

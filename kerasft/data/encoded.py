@@ -21,7 +21,7 @@ class Batch(NamedTuple):
     """What a step learns from.
 
     Args:
-        features: name -> int32 [rows, length], with several sides [rows, sides, length].
+        features: name -> int32 [rows, length], with several sequences [rows, sequences, length].
         targets: [rows, ...].
         weights: what each row counts, float32 [rows]; None: 1.
     """
@@ -35,8 +35,8 @@ class Batch(NamedTuple):
 class Encoded:
     """Examples of ids of different lengths, without padding.
 
-    An example is one sequence of ids, or several that are learned together (`sides`): the query
-    and the passage of a search are two.
+    An example is one sequence of ids, or several that are learned together: the query and the
+    passage of a search are two (`sides`), and a long text is as many as it has windows (`starts`).
 
     Args:
         ids: feature name -> int32 [ids of all sequences, one after another].
@@ -44,6 +44,8 @@ class Encoded:
         targets: what is learned, [examples, ...], or int32 [ids] where every token has a target.
         pad: feature name -> the value that fills short rows; `padding_mask` is made from lengths.
         sides: sequences in an example.
+        starts: int64 [examples + 1], where examples have unlike numbers of sequences: those of
+            example i are starts[i] to starts[i+1]. None: `sides` each.
         weights: what an example counts in the loss, float32 [examples]; None: each counts 1.
         folder: keeps the folder of arrays on disk alive.
     """
@@ -54,14 +56,26 @@ class Encoded:
     pad: dict[str, int]
     sides: int = 1
     weights: np.ndarray | None = None
+    starts: np.ndarray | None = None
     folder: Any = field(default=None, repr=False, compare=False)
 
     def __len__(self) -> int:
+        if self.starts is not None:
+            return len(self.starts) - 1
         return (len(self.ends) - 1) // self.sides
 
     @property
+    def axes(self) -> tuple[int | None, ...]:
+        """The axes of a feature between rows and ids."""
+        if self.starts is not None:
+            return (None,)
+        return (self.sides,) if self.sides > 1 else ()
+
+    @property
     def lengths(self) -> np.ndarray:
-        """Ids in each example's longest sequence, int64 [examples]."""
+        """Ids in each example's longest sequence, int64 [examples]; of windows, in all of them."""
+        if self.starts is not None:
+            return np.diff(self.ends[self.starts])
         return np.diff(self.ends).reshape(-1, self.sides).max(axis=1, initial=0)
 
     @property
@@ -77,13 +91,13 @@ class Encoded:
             length: the width; the longest of the sequences when None.
 
         Returns:
-            Name -> int32 [rows, length], with several sides [rows, sides, length].
+            Name -> int32 [rows, length], with several sequences [rows, sequences, length]. Of
+            examples with fewer than another the last ones are padding alone.
         """
         at, real = self._places(rows, length)
-        shape = (len(rows), self.sides, -1) if self.sides > 1 else (len(rows), -1)
-        out = {"padding_mask": real.astype(np.int32).reshape(shape)}
+        out = {"padding_mask": real.astype(np.int32)}
         for name, flat in self.ids.items():
-            out[name] = _filled(flat, at, real, self.pad[name]).reshape(shape)
+            out[name] = _filled(flat, at, real, self.pad[name])
         return out
 
     def learned(self, rows: np.ndarray, length: int | None = None) -> np.ndarray:
@@ -95,13 +109,19 @@ class Encoded:
     def _places(self, rows: np.ndarray, length: int | None) -> tuple[np.ndarray, np.ndarray]:
         """Where the ids of the examples' sequences lie, and which positions are real."""
         rows = np.asarray(rows)
-        if self.sides > 1:
-            rows = (rows[:, None] * self.sides + np.arange(self.sides)).reshape(-1)
-        sizes = self.ends[rows + 1] - self.ends[rows]
+        if self.starts is not None:
+            first, after = self.starts[rows], self.starts[rows + 1]
+            number = first[:, None] + np.arange((after - first).max(initial=1))
+            begin = self.ends[np.minimum(number, after[:, None])]
+            sizes = self.ends[np.minimum(number + 1, after[:, None])] - begin
+        else:
+            if self.axes:
+                rows = rows[:, None] * self.sides + np.arange(self.sides)
+            begin, sizes = self.ends[rows], self.ends[rows + 1] - self.ends[rows]
         width = int(length or max(int(sizes.max(initial=1)), 1))
-        place = np.arange(width)[None, :]
-        real = place < sizes[:, None]
-        return np.where(real, self.ends[rows][:, None] + place, 0), real
+        place = np.arange(width)
+        real = place < sizes[..., None]
+        return np.where(real, begin[..., None] + place, 0), real
 
 
 def _filled(flat: np.ndarray, at: np.ndarray, real: np.ndarray, fill: int) -> np.ndarray:
@@ -123,7 +143,8 @@ def encode_rows(
     Args:
         chunks: rows as `Source.chunks` gives them.
         encode: fields -> padded features with `padding_mask`, int32 [sequences, length] each.
-        task: says what is learned (`targets`, `tokenwise`, `sides`); zeros when None.
+        task: says what is learned (`targets`, `tokenwise`, `sides`); zeros when None. Where
+            `sides` is None an example is all sequences of a row, which the feature `row` tells.
         keep: names of the features that the model reads; the others go, but for those that the
             task asks for (`carries`).
         pad: the id that fills short rows of `token_ids`.
@@ -133,7 +154,8 @@ def encode_rows(
         `Encoded`.
     """
     flat: dict[str, list[np.ndarray]] = {}
-    lengths, learned, counts, stored = [], [], [], _Store(limit)
+    lengths, learned, counts, members, stored = [], [], [], [], _Store(limit)
+    sides = 1 if task is None else task.sides
     tokenwise = task is not None and task.tokenwise
     keep = (*keep, *getattr(task, "carries", ()))
     for rows in chunks:
@@ -145,22 +167,29 @@ def encode_rows(
             flat.setdefault(_TARGETS, []).append(targets[real].astype(np.int32))
         else:
             learned.append(targets)
+        if sides is None:
+            members.append(np.bincount(features["row"]))
         lengths.append(real.sum(axis=1))
         for name in (n for n in keep if n in features and n != "padding_mask"):
             flat.setdefault(name, []).append(features[name][real].astype(np.int32))
         stored.make_room(flat)
-    ends = np.concatenate([[0], np.cumsum(np.concatenate(lengths))]) if lengths else np.zeros(1)
     ids = {name: stored.whole(name, parts) for name, parts in flat.items()}
     values = ids.pop(_TARGETS) if tokenwise else _joined(learned)
     return Encoded(
         ids,
-        ends.astype(np.int64),
+        _ends(lengths),
         values,
         {name: pad if name == "token_ids" else 0 for name in ids},
-        sides=1 if task is None else task.sides,
+        sides=sides or 1,
+        starts=_ends(members) if sides is None else None,
         weights=_joined(counts).astype(np.float32) if tokenwise else None,
         folder=stored.folder,
     )
+
+
+def _ends(parts: list[np.ndarray]) -> np.ndarray:
+    """Where each of some counts ends, int64, behind a 0."""
+    return np.cumsum(np.concatenate([[0], *parts]), dtype=np.int64)
 
 
 def _joined(parts: list[np.ndarray]) -> np.ndarray:

@@ -32,7 +32,7 @@ def export_saved_model(pipe: Any, folder: str, version: int | None = None) -> st
     """Write `folder/version/`, load it again, and compare its answers with the model's.
 
     The signatures: `serving_default` from strings (`text`, for pairs also `text_pair`) to the
-    task's answers, `token_ids` from the backbone's inputs (int32, `padding_mask` bool) to
+    task's answers, `token_ids` from the model's inputs (int32, `padding_mask` bool) to
     `logits`, and `tokenize` from `text` to the pieces and their places (see `tokenized`; left out
     where the tokenizer's pieces are not made in the graph). Weights are stored once. The version
     appears whole or not at all.
@@ -87,7 +87,10 @@ def write_saved_model(pipe: Any, folder: str) -> None:
         return task.decode(pipe.run(features), features)
 
     kinds = {"padding_mask": tf.bool}
-    ids = [tf.TensorSpec([None, None], kinds.get(n, tf.int32), name=n) for n in names]
+    ids = [
+        tf.TensorSpec([None] * len(i.shape), kinds.get(n, tf.int32), name=n)
+        for n, i in zip(names, pipe.model.inputs, strict=True)
+    ]
 
     @tf.function(input_signature=ids)
     def token_ids(*values):
@@ -179,7 +182,8 @@ def compare(pipe: Any, folder: str) -> float:
     alone = range(1 if whole else len(_PROBES))  # one text that is generated says enough
     with _whole_floats():
         features = pipe.encode(fields)
-        together, owner = pipe.outputs(features), _owners(features)
+        together = pipe.outputs(features)
+        owner = np.arange(len(together)) if pipe.windowed else _owners(features)
         for rows in (range(len(_PROBES)), *([i] for i in alone)):
             part = {name: [values[i] for i in rows] for name, values in fields.items()}
             features = pipe.encode(part)
@@ -245,14 +249,9 @@ def _ids(pipe: Any, features: dict[str, np.ndarray]) -> dict[str, Any]:
     """Encoded sequences as `token_ids` takes them."""
     import tensorflow as tf
 
-    length = pipe.fixed_length or features["token_ids"].shape[1]
-    fill = {"token_ids": template_of(pipe.tokenizer).pad}
-    given = {}
-    for name in pipe.inputs:
-        missing = [(0, 0), (0, length - features[name].shape[1])]
-        values = np.pad(features[name], missing, constant_values=fill.get(name, 0))
-        given[name] = tf.constant(values, tf.bool if name == "padding_mask" else tf.int32)
-    return given
+    kinds = {"padding_mask": tf.bool}
+    given = pipe.model_inputs(features)
+    return {name: tf.cast(values, kinds.get(name, tf.int32)) for name, values in given.items()}
 
 
 def _distance(got: Any, said: Any, meant: Any) -> float:

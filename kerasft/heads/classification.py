@@ -93,15 +93,21 @@ class ClassificationHead:
 
     def build(self, family: Family, features: Any, inputs: dict[str, Any]) -> Any:
         """Connect the head to a backbone's symbolic outputs; returns logits [batch, outputs]."""
-        pooling, style = self.resolved_pooling(family), family.head
-        own = self.is_own(family)
-        sequence = features["sequence_output"] if isinstance(features, dict) else features
-        if own and style.pooler:
-            x = keras.layers.Activation("linear", dtype="float32", name="pool")(
+        return self.logits(family, self.pooled(family, features, inputs))
+
+    def pooled(self, family: Family, features: Any, inputs: dict[str, Any]) -> Any:
+        """The first half of `build`: the vectors of texts, [batch, width]."""
+        pooling = self.resolved_pooling(family)
+        if self.is_own(family) and family.head.pooler:
+            return keras.layers.Activation("linear", dtype="float32", name="pool")(
                 features["pooled_output"]
             )
-        else:
-            x = Pool(pooling, name="pool")(sequence, inputs.get("padding_mask"))
+        sequence = features["sequence_output"] if isinstance(features, dict) else features
+        return Pool(pooling, name="pool")(sequence, inputs.get("padding_mask"))
+
+    def logits(self, family: Family, x: Any) -> Any:
+        """The second half of `build`: logits [batch, outputs] from the vectors of texts."""
+        own, style = self.is_own(family), family.head
         if own and style.hidden:
             x = keras.layers.Dense(
                 x.shape[-1],

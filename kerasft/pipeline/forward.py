@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from kerasft.preprocessing import by_row
+
 
 class Forward:
     """Runs a model on padded features of any number of rows.
@@ -13,7 +15,8 @@ class Forward:
     back in the order of the rows.
 
     Args:
-        model: a functional `keras.Model` of inputs int32 [batch, length].
+        model: a functional `keras.Model` of inputs int32 [batch, length], or where a text's windows
+            are read together, [batch, windows, length].
         length: the width of every batch where padding moves answers (FNet), else None.
         pad: the id that fills `token_ids` up to that width.
         reduce: (outputs, targets) -> float32 [rows, k], in the graph: what is kept of the outputs
@@ -36,7 +39,9 @@ class Forward:
         self.fill = {"token_ids": pad, "targets": -1}
         # An output with an axis of tokens: [batch, length, ...].
         self.tokenwise = reduce is None and len(model.output_shape) > 2
-        signature = {n: tf.TensorSpec((None, None), tf.int32) for n in self.names}
+        rank = len(model.inputs[0].shape)
+        self.windowed = rank == 3
+        signature = {n: tf.TensorSpec((None,) * rank, tf.int32) for n in self.names}
         self.run = tf.function(self._run, input_signature=[signature])
 
     def _run(self, given: dict[str, Any]) -> Any:
@@ -48,16 +53,24 @@ class Forward:
 
         Args:
             features: name -> int32 [rows, length], `padding_mask` among them; others are ignored.
+                Of texts in windows [windows, length], and `row`, the text of each.
             batch_size: rows that are computed together.
         """
-        sizes = np.asarray(features["padding_mask"]).sum(axis=1)
-        order = np.argsort(-sizes, kind="stable")
+        if self.windowed:
+            names = {*self.names, "padding_mask"}
+            fill = {n: self.fill.get(n, 0) for n in names}
+            features = {n: by_row(features[n], features["row"], fill[n]).numpy() for n in names}
+        sizes = np.asarray(features["padding_mask"]).sum(axis=-1)
+        total = sizes.sum(axis=1) if self.windowed else sizes
+        order = np.argsort(-total, kind="stable")
         width = int(self.length or sizes.max(initial=1))
         out = np.zeros((len(order), *self._shape(width)), np.float32)
         for start in range(0, len(order), batch_size):
             rows = order[start : start + batch_size]
             longest = int(self.length or max(sizes[rows].max(), 1))
-            batch = {n: self._cut(n, features[n][rows], longest) for n in self.names}
+            # As many windows as the longest text of the batch has.
+            most = slice((sizes[rows] > 0).sum(axis=1).max()) if self.windowed else slice(None)
+            batch = {n: self._cut(n, features[n][rows][:, most], longest) for n in self.names}
             given = np.asarray(self.run(batch))
             if self.tokenwise:
                 # The model of a family without a mask is not given it.
@@ -74,6 +87,6 @@ class Forward:
         return (width, *shape[1:]) if self.tokenwise else shape
 
     def _cut(self, name: str, values: np.ndarray, width: int) -> np.ndarray:
-        missing = max(width - values.shape[1], 0)
-        fill = self.fill.get(name, 0)
-        return np.pad(values[:, :width], [(0, 0), (0, missing)], constant_values=fill)
+        missing = max(width - values.shape[-1], 0)
+        wide = [(0, 0)] * (values.ndim - 1) + [(0, missing)]
+        return np.pad(values[..., :width], wide, constant_values=self.fill.get(name, 0))

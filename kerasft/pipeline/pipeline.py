@@ -38,6 +38,7 @@ from kerasft.methods import registry as methods
 from kerasft.pipeline._answers import given_of, rows_of, told
 from kerasft.pipeline.chat import Chat
 from kerasft.pipeline.forward import Forward
+from kerasft.preprocessing import by_row
 from kerasft.tasks import registry as tasks
 
 _CHUNK = 1024
@@ -112,28 +113,32 @@ class Pipeline:
             self._forward = Forward(self.model, self.fixed_length, pad)
         return self._forward(features, self.batch_size)
 
-    def run(self, features: dict[str, Any]) -> Any:
-        """The model's outputs for a batch of encoded tensors, in the graph."""
+    @property
+    def windowed(self) -> bool:
+        """Whether the model reads the windows of a text together, [batch, windows, length]."""
+        return len(self.model.inputs[0].shape) == 3
+
+    def model_inputs(self, features: dict[str, Any]) -> dict[str, Any]:
+        """Encoded tensors as the model takes them, in the graph."""
         import tensorflow as tf
 
+        fill = {"token_ids": template_of(self.tokenizer).pad}
         given = {name: features[name] for name in self.inputs}
         # The padding mask is made by `encode` and always whole, so a family without a mask (FNet)
         # is padded to its fixed length here, as in training.
         if self.fixed_length is not None:
-            fill = {"token_ids": template_of(self.tokenizer).pad}
             missing = [[0, 0], [0, self.fixed_length - tf.shape(features["token_ids"])[1]]]
             given = {
                 n: tf.pad(v, missing, constant_values=fill.get(n, 0)) for n, v in given.items()
             }
-        return self.model(given, training=False)
+        if self.windowed:
+            row = features["row"]
+            given = {n: by_row(v, row, fill.get(n, 0)) for n, v in given.items()}
+        return given
 
-    def reduced(self, features: dict[str, np.ndarray], reduce: Any, batch: int = 8) -> np.ndarray:
-        """A few numbers a sequence, float32 [sequences, k]: `reduce(outputs, targets)` of features
-        that hold `targets` too, `batch` sequences at once."""
-        if reduce not in self.kept:
-            pad = template_of(self.tokenizer).pad
-            self.kept[reduce] = Forward(self.model, self.fixed_length, pad, reduce)
-        return self.kept[reduce](features, batch)
+    def run(self, features: dict[str, Any]) -> Any:
+        """The model's outputs for a batch of encoded tensors, in the graph."""
+        return self.model(self.model_inputs(features), training=False)
 
     def predict(self, texts: Iterable[Any], given: dict | None = None) -> list[dict[str, Any]]:
         """Answer texts.

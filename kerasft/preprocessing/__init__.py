@@ -2,11 +2,12 @@
 
 from kerasft.preprocessing import chat, tags
 from kerasft.preprocessing.template import Template, pack, ragged_ids
-from kerasft.preprocessing.windows import beside, row_begins, taken, windows
+from kerasft.preprocessing.windows import beside, by_row, row_begins, taken, windows
 
 __all__ = [
     "Template",
     "beside",
+    "by_row",
     "chat",
     "pack",
     "ragged_ids",

@@ -59,6 +59,26 @@ def beside(values: tf.RaggedTensor, before, after: int) -> tf.Tensor:
     return tf.concat([none(before), values, none(after)], axis=1).to_tensor(-1)
 
 
+def by_row(values, row, fill: int = 0) -> tf.Tensor:
+    """The windows of each row side by side, behind the last one as many of padding as it takes.
+
+    Args:
+        values: [windows, length].
+        row: the row of each window, int [windows], in order; every row has one or more.
+        fill: what the padding holds.
+
+    Returns:
+        [rows, most windows of a row, length].
+
+    Example:
+        >>> by_row(tf.constant([[1], [2], [3]]), tf.constant([0, 0, 1])).numpy().tolist()
+        [[[1], [2]], [[3], [0]]]
+    """
+    values = tf.convert_to_tensor(values)
+    found = tf.RaggedTensor.from_value_rowids(values, tf.cast(row, tf.int64), validate=False)
+    return found.to_tensor(tf.cast(fill, values.dtype))
+
+
 def row_begins(values: tf.RaggedTensor) -> tf.Tensor:
     """Which of the flat values are the first of their row, bool [values]."""
     some = values.row_lengths() > 0

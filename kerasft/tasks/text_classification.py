@@ -13,6 +13,7 @@ from kerasft.heads import ClassificationHead
 from kerasft.methods import Adapted
 from kerasft.metrics import choose_thresholds
 from kerasft.preprocessing import pack
+from kerasft.tasks import _long_texts
 from kerasft.tasks._losses import SigmoidLoss, SoftmaxLoss
 from kerasft.tasks._models import functional
 
@@ -35,15 +36,22 @@ class TextClassification:
         focal_gamma: exponent of the focal loss; 0 is plain cross-entropy.
         thresholds: multi-label: probability from which a class counts, one a class; chosen on
             the validation rows when empty.
+        long_texts: what is read of a text that is too long: `head` (the first ids), `head-tail`
+            (the first and the last ones), or windows of `max_length` ids whose pooled vectors are
+            combined before the logits by `mean`, `max` or learned `attention`.
+        tail: head-tail: share of the ids that are the last ones.
+        overlap: windows: token ids that a window shares with the one before.
+        max_windows: windows: the most that are read of a text, from its beginning.
 
     Example:
         >>> task = TextClassification(labels=("ham", "spam"))
         >>> model = task.build(backbone)
+
+    Reference: Sun et al. 2019, https://arxiv.org/abs/1905.05583 (long texts, 5.3.1)
     """
 
     name: ClassVar[str] = "text-classification"
     tokenwise: ClassVar[bool] = False
-    sides: ClassVar[int] = 1
     labels: tuple[str, ...] = ()
     problem: str = "single-label"
     pair: bool = False
@@ -54,6 +62,10 @@ class TextClassification:
     label_smoothing: float = 0.0
     focal_gamma: float = 0.0
     thresholds: tuple[float, ...] = ()
+    long_texts: str = "head"
+    tail: float = 0.75
+    overlap: int = 32
+    max_windows: int = 8
 
     def __post_init__(self):
         object.__setattr__(self, "labels", tuple(str(label) for label in self.labels))
@@ -62,6 +74,7 @@ class TextClassification:
         in_range("label_smoothing", self.label_smoothing, 0, 0.999)
         in_range("focal_gamma", self.focal_gamma, 0)
         in_range("head_dropout", self.head_dropout, 0, 0.999)
+        _long_texts.check(self)
         if len(set(self.labels)) != len(self.labels):
             raise InputError(f"`labels` holds a label twice. Received: labels={self.labels!r}.")
         if isinstance(self.class_weights, str):
@@ -90,6 +103,11 @@ class TextClassification:
     def reads(self) -> tuple[str, ...]:
         """Names of the fields that training encodes."""
         return self.inputs
+
+    @property
+    def sides(self) -> int | None:
+        """Sequences in an example: one, or None for the windows of its text, however many."""
+        return None if self.long_texts in _long_texts.COMBINED else 1
 
     @property
     def padded(self) -> tuple[str, ...]:
@@ -144,13 +162,21 @@ class TextClassification:
             fields: `text` (and `text_pair`), each string [batch].
 
         Returns:
-            `token_ids`, `segment_ids`, `padding_mask`, int32 [batch, longest row].
+            `token_ids`, `segment_ids`, `padding_mask`, int32 [batch, longest row]; of texts in
+            windows [windows, longest window], and `row`, the text of each, int32 [windows].
         """
         template = template_of(tokenizer)
         if template.added(len(self.inputs)) >= self.max_length:
             raise InputError(f"`max_length` leaves no room for text. Received: {self.max_length}.")
         ragged = [tokenizer(fields[name]) for name in self.inputs]
+        if not self.pair:
+            return _long_texts.encoded(self, template, ragged[0])
         return pack(ragged, template, self.max_length)
+
+    def most_ids(self, tokenizer: Any) -> int:
+        """The most ids of a text that are read, special ones included."""
+        template = template_of(tokenizer)
+        return _long_texts.room(self, template) + template.added(1)
 
     def targets(self, fields: dict[str, list], features: Any = None) -> np.ndarray:
         """Class int32 [n], {0, 1} float32 [n, classes], or score float32 [n, 1]."""
@@ -188,13 +214,15 @@ class TextClassification:
 
         Returns:
             keras.Model from the backbone's inputs, int32 [batch, length] each, to logits
-            [batch, classes], float32.
+            [batch, classes], float32. Of texts in windows the inputs are [batch, windows, length].
         """
         if self.problem != "regression" and len(self.labels) < 2:
             raise InputError(
                 f"A classifier needs at least two labels. Received: labels={self.labels!r}."
             )
         head = ClassificationHead(self.outputs, self.pooling, self.head_dropout)
+        if self.sides is None:
+            return _long_texts.windowed(backbone, head, self.long_texts, "text_classification")
         return functional(backbone, head, "text_classification")
 
     # --- a head that was fine-tuned elsewhere ---------------------------------------------------
@@ -225,6 +253,7 @@ class TextClassification:
         """The model's head as a checkpoint holds it; `InputError` if no checkpoint can."""
         from kerasft.backbones.huggingface import Head
 
+        _long_texts.check_head(self)
         adapted = next(layer for layer in model.layers if isinstance(layer, Adapted))
         family = family_of(adapted.backbone)
         if not ClassificationHead(self.outputs, self.pooling).is_own(family):

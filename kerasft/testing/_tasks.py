@@ -117,7 +117,8 @@ def _fields(case: Case) -> None:
     rows = case.fields()
     features = encoder(case.task, case.pipe.tokenizer, case.task.reads)(rows)
     values = case.task.targets(rows, features)
-    count = len(features["token_ids"]) // case.task.sides
+    sides = case.task.sides
+    count = ROWS if sides is None else len(features["token_ids"]) // sides
     equal((len(values), values.dtype.kind in "if"), (count, True), "one target each, of numbers")
     if not hasattr(case.task, "judged"):
         equal(len(case.task.truth(rows)), ROWS, "one truth a row")
@@ -162,7 +163,7 @@ def _model(case: Case) -> None:
     equal(type(model).__name__, "Functional", "the class of the model")
     names = [i.name.split(":")[0] for i in case.pipe.backbone.inputs]
     equal(set(names) <= set(case.pipe.inputs), True, "the model has the backbone's inputs")
-    count = len(case.encoded["token_ids"])
+    count = ROWS if case.task.sides is None else len(case.encoded["token_ids"])
     equal((out.dtype.name, out.shape[0]), ("float32", count), "type and rows of the outputs")
     if hasattr(case.task, "judged"):
         return

@@ -86,18 +86,26 @@ def _tokens(prepared: Prepared, tokenizer: Any) -> tuple[dict[str, Any], Feed]:
     lengths = encode_rows([rows], encoder(long, tokenizer, task.reads), pad=pad).lengths
     kept = encode_rows([rows], encoder(task, tokenizer, task.reads), task, pad=pad)
     plan = Plan(kept.lengths, settings.batch_size, prepared.recipe.seed)
-    limit = task.max_length
+    feed = Feed(kept, plan, ("padding_mask", *kept.ids))
+    limit = task.most_ids(tokenizer) if hasattr(task, "most_ids") else task.max_length
     tokens = {
         "sample": len(next(iter(rows.values()))),
         "median": float(np.median(lengths)),
         "longest": int(lengths.max()),
-        "max_length": limit,
+        "max_length": task.max_length,
+        "read": limit,
+        "windows": 1 if kept.starts is None else int(np.diff(kept.starts).max()),
         "cut_share": float((lengths > limit).mean()),
-        "padding_share": plan.padding(),
+        "padding_share": _padding(feed),
         "mean_kept": float(np.minimum(lengths, limit).mean()),
     }
-    draw = draw_of(task, tokenizer)
-    return {"tokens": tokens}, Feed(kept, plan, ("padding_mask", *kept.ids), draw=draw)
+    return {"tokens": tokens}, dataclasses.replace(feed, draw=draw_of(task, tokenizer))
+
+
+def _padding(feed: Feed) -> float:
+    """Share of the positions of an epoch that are padding."""
+    masks = [features["padding_mask"] for features, *_ in feed.batches()]
+    return 1.0 - float(sum(m.sum() for m in masks)) / max(sum(m.size for m in masks), 1)
 
 
 def _model(model: Any) -> dict[str, Any]:
@@ -121,10 +129,15 @@ def _cost(prepared: Prepared, model: Any, found: dict[str, Any], feed: Feed) -> 
     state = found["parameters"] + 3 * found["trainable_parameters"]
     hidden = model.get_layer("backbone").backbone.hidden_dim
     blocks = model.get_layer("backbone").backbone.num_layers
+<<<<<<< HEAD
     positions = settings.batch_size * found["tokens"]["max_length"]
     activations = positions * hidden * blocks * 16
     if len(model.output_shape) > 2:  # logits of every token, their softmax, and its gradient
         activations += 3 * positions * model.output_shape[-1]
+=======
+    width = found["tokens"]["max_length"] * found["tokens"]["windows"]
+    activations = settings.batch_size * width * hidden * blocks * 16
+>>>>>>> 33e8f06 (Long texts in text-classification: both ends, or windows whose vectors are combined)
     return {
         "steps": {"per_epoch": steps, "all": steps * settings.epochs},
         "memory_bytes": _BYTES * int(state + activations),
@@ -157,9 +170,12 @@ def _step_seconds(prepared: Prepared, model: Any, batch: tuple) -> float:
 def _warnings(found: dict[str, Any], recipe: Recipe) -> list[str]:
     tokens, said = found["tokens"], []
     if tokens["cut_share"] > 0.1:
+        limit = f"max_length={tokens['max_length']}"
+        if tokens["read"] > tokens["max_length"]:
+            limit = f"the {tokens['read']} tokens that task.max_windows windows of {limit} hold"
         said.append(
-            f"{tokens['cut_share']:.0%} of the texts are longer than max_length="
-            f"{tokens['max_length']} and are cut; the longest has {tokens['longest']} tokens."
+            f"{tokens['cut_share']:.0%} of the texts are longer than {limit} and are cut; "
+            f"the longest has {tokens['longest']} tokens."
         )
     if sum(found["empty"].values()):
         said.append(f"{sum(found['empty'].values())} texts are empty; training refuses them.")
@@ -191,7 +207,7 @@ def _text(found: dict[str, Any]) -> str:
         f"duplicates  {within} within a part, {across} across parts",
         f"empty       {sum(found['empty'].values())} texts",
         f"tokens      median {tokens['median']:.0f}, longest {tokens['longest']}; "
-        f"{tokens['cut_share']:.1%} cut at {tokens['max_length']}; "
+        f"{tokens['cut_share']:.1%} cut at {tokens['read']}; "
         f"{tokens['padding_share']:.1%} padding (first {tokens['sample']} rows)",
         f"steps       {found['steps']['per_epoch']:,} an epoch, {found['steps']['all']:,} in all",
         f"parameters  {found['parameters']:,}, of which {found['trainable_parameters']:,} "

@@ -119,7 +119,7 @@ def compiled(model: Any, task: Any, optimizer: Any, objectives: tuple[Any, ...] 
     fitted.shown = task.metrics()
     fitted.compile(optimizer=optimizer, loss=loss, metrics=fitted.shown)
     # Built now, so that a checkpoint finds every variable before the first step.
-    fitted.build({i.name: (None, None) for i in model.inputs})
+    fitted.build({i.name: i.shape for i in model.inputs})
     optimizer.build(model.trainable_variables)
     leave_first_batch(fitted)
     leave_replicas(optimizer)
