@@ -30,6 +30,12 @@ def check(task: Any) -> None:
             "Pairs of texts are cut in turns, so that both keep a fair share. "
             f"Received: pair=true, long_texts={task.long_texts!r}. Set task.long_texts=head."
         )
+    most = task.max_length // 2
+    if task.long_texts in COMBINED and task.overlap > most:
+        raise InputError(
+            "A window shares at most half of its ids with the one before. Received: "
+            f"overlap={task.overlap}, max_length={task.max_length}. Set task.overlap={most} or less."
+        )
 
 
 def room(task: Any, template: Template) -> int:
@@ -38,20 +44,11 @@ def room(task: Any, template: Template) -> int:
     Args:
         task: a task with `max_length`, `long_texts`, `overlap` and `max_windows`.
         template: the special ids.
-
-    Raises:
-        InputError: if windows share all that they hold.
     """
     size = task.max_length - template.added(1)
     if task.long_texts not in COMBINED:
         return size
-    if task.overlap >= size:
-        raise InputError(
-            f"A window shares less than the {size} ids of the text that it holds. Received: "
-            f"overlap={task.overlap}, max_length={task.max_length}. Set task.overlap=0 or more, "
-            f"below {size}."
-        )
-    return size + (task.max_windows - 1) * (size - task.overlap)
+    return size + (task.max_windows - 1) * max(size - task.overlap, 1)
 
 
 def check_head(task: Any) -> None:
@@ -165,7 +162,8 @@ class Combine(keras.layers.Layer):
         """
         hidden = ops.tanh(ops.matmul(vectors, self.kernel) + self.bias)
         scores = ops.sum(hidden * self.query, axis=-1)
-        return ops.softmax(ops.where(real > 0, scores, _NEVER), axis=-1)
+        # Keras' own softmax warns of an axis of one: a batch of texts with one window each.
+        return tf.nn.softmax(ops.where(real > 0, scores, _NEVER), axis=-1)
 
     def call(self, vectors, padding_mask):
         """Combine."""
