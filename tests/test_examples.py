@@ -37,8 +37,8 @@ def recipe(name, *overrides):
 
 
 def test_every_example_is_here():
-    expected = """chat freeze from-hf-folder instructions lora masked-lm multi-label ner pairs qa
-        relations score search sentiment-zh similarity spam summaries topics translation
+    expected = """chat freeze from-hf-folder instructions long-texts lora masked-lm multi-label ner
+        pairs qa relations score search sentiment-zh similarity spam summaries topics translation
         zero-shot"""
     assert expected.split() == RECIPES
 

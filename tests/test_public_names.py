@@ -55,7 +55,7 @@ ROOMS = {
         multiclass multilabel pearson perplexity plain r2 ranking_scores reliability scores spearman
         text_report token_accuracy""",
     "optimizers": "SCHEDULES WarmupDecay adamw",
-    "preprocessing": "Template beside chat pack ragged_ids row_begins tags taken windows",
+    "preprocessing": "Template beside by_row chat pack ragged_ids row_begins tags taken windows",
     "testing": "check_family check_method check_objective check_task tiny",
     "testing.contracts": """FAMILY_PARTS METHOD_PARTS OBJECTIVE_PARTS REFUSALS TASK_PARTS Refusal
         check_family check_method check_objective check_task""",
@@ -98,7 +98,7 @@ OPTIONS = {
     ("tasks", "token-classification"): """labels scheme decoding max_length overlap head_dropout
         label_smoothing""",
     ("tasks", "text-classification"): """labels problem pair max_length pooling head_dropout
-        class_weights label_smoothing focal_gamma thresholds""",
+        class_weights label_smoothing focal_gamma thresholds long_texts tail overlap max_windows""",
 }
 
 

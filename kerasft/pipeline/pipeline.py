@@ -140,6 +140,14 @@ class Pipeline:
         """The model's outputs for a batch of encoded tensors, in the graph."""
         return self.model(self.model_inputs(features), training=False)
 
+    def reduced(self, features: dict[str, np.ndarray], reduce: Any, batch: int = 8) -> np.ndarray:
+        """A few numbers a sequence, float32 [sequences, k]: `reduce(outputs, targets)` of features
+        that hold `targets` too, `batch` sequences at once."""
+        if reduce not in self.kept:
+            pad = template_of(self.tokenizer).pad
+            self.kept[reduce] = Forward(self.model, self.fixed_length, pad, reduce)
+        return self.kept[reduce](features, batch)
+
     def predict(self, texts: Iterable[Any], given: dict | None = None) -> list[dict[str, Any]]:
         """Answer texts.
 

@@ -34,7 +34,8 @@ def check(task: Any) -> None:
     if task.long_texts in COMBINED and task.overlap > most:
         raise InputError(
             "A window shares at most half of its ids with the one before. Received: "
-            f"overlap={task.overlap}, max_length={task.max_length}. Set task.overlap={most} or less."
+            f"overlap={task.overlap}, max_length={task.max_length}. "
+            f"Set task.overlap={most} or less."
         )
 
 

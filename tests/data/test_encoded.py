@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from kerasft.data import Encoded, encode_rows
+from kerasft.preprocessing import by_row
 
 PAD = 9
 
@@ -120,6 +121,46 @@ def test_several_sequences_an_example():
     assert got["token_ids"][1].tolist() == [[1, 2, 3, 9, 9], [1, 9, 9, 9, 9]]
     assert got["padding_mask"].sum(2).tolist() == [[1, 5], [3, 1]]
     assert rows.learned(np.array([1, 0])).tolist() == [8, 7]
+
+
+def windows(rows):
+    """`encode` of texts that are cut at every third letter."""
+    parts = [[t[i : i + 3] for i in range(0, max(len(t), 1), 3)] for t in rows["text"]]
+    row = np.repeat(np.arange(len(parts)), [len(p) for p in parts])
+    return encode({"text": [part for p in parts for part in p]}) | {"row": row}
+
+
+@pytest.mark.parametrize("limit", [10**6, 0])
+def test_as_many_sequences_as_a_row_has(limit):
+    many = task(lambda chunk, features: np.arange(len(chunk["text"])), sides=None)
+    chunks = [{"text": ["abcdefg", "a"]}, {"text": ["", "hello"]}]
+    rows = encode_rows(iter(chunks), windows, many, pad=PAD, limit=limit)
+    assert (len(rows), rows.axes) == (4, (None,))
+    assert rows.lengths.tolist() == [7, 1, 0, 5], "the ids of all windows"
+    got = rows.batch(np.array([3, 0, 2]))
+    assert got["token_ids"].tolist() == [
+        [[8, 5, 12], [12, 15, PAD], [PAD] * 3],
+        [[1, 2, 3], [4, 5, 6], [7, PAD, PAD]],
+        [[PAD] * 3] * 3,
+    ]
+    assert got["padding_mask"].sum(2).tolist() == [[3, 2, 0], [3, 3, 1], [0, 0, 0]]
+    assert rows.batch(np.array([1]))["token_ids"].tolist() == [[[1]]]
+    assert rows.batch(np.array([3]), length=4)["segment_ids"].shape == (1, 2, 4)
+    assert rows.learned(np.array([3, 0])).tolist() == [1, 0]
+
+
+def test_windows_are_padded_as_in_the_graph():
+    many = task(lambda chunk, features: np.zeros(len(chunk["text"])), sides=None)
+    chunk = {"text": ["abcdefg", "a", "hello"]}
+    rows = encode_rows(iter([chunk]), windows, many, pad=PAD)
+    features, got = windows(chunk), rows.batch(np.arange(3))
+    for name, fill in (("token_ids", PAD), ("padding_mask", 0), ("segment_ids", 0)):
+        expected = by_row(features[name], features["row"], fill)
+        np.testing.assert_array_equal(got[name], expected)
+
+
+def test_no_rows_of_windows():
+    assert len(encode_rows(iter([]), windows, task(lengths, sides=None))) == 0
 
 
 def test_features_that_the_model_does_not_read_are_left_out():

@@ -13,6 +13,7 @@ import kerasft
 from kerasft import InputError
 from kerasft._core.errors import KerasftError
 from kerasft.export import export_saved_model, saved_model
+from kerasft.preprocessing import by_row
 from kerasft.testing import tiny
 
 TEXTS = [*tiny.ODD_TEXTS, "good " * 300, "\x00", "不好看", "a" * 5000, "😀" * 50]
@@ -23,6 +24,7 @@ KINDS = [
     "a score, lora",
     "decoder of byte pairs",
     "fixed length",
+    "windows",
     "entities",
     "answers",
     "embeddings",
@@ -30,6 +32,7 @@ KINDS = [
 MORE = ["frozen", "mean of a sentencepiece encoder", "decoder of sentencepieces"]
 MORE += ["fixed length, a pair", "relations", "completions", "chats", "translations", "masks"]
 MORE += ["asked labels", "labels by likelihood", "embeddings of histories"]
+MORE += ["windows of a fixed length", "both ends"]
 
 
 def rows_of(pipe):
@@ -109,6 +112,17 @@ def test_ids_are_answered_like_strings(kind, exported, name):
     }
     got = tf.saved_model.load(folder).signatures["token_ids"](**features)["logits"]
     np.testing.assert_allclose(got, pipe.logits(fields), atol=1e-5)
+
+
+def test_windows_of_a_text_are_asked_side_by_side(kind, exported):
+    pipe, fields = kind("windows"), rows_of(kind("windows"))
+    features = pipe.encode(fields)
+    given = {n: by_row(features[n], features["row"]) for n in pipe.inputs}
+    given["padding_mask"] = tf.cast(given["padding_mask"], tf.bool)
+    ask = tf.saved_model.load(exported("windows")).signatures["token_ids"]
+    assert {s.shape.rank for s in ask.structured_input_signature[1].values()} == {3}
+    assert given["token_ids"].shape == (len(TEXTS), 3, 8)
+    np.testing.assert_allclose(ask(**given)["logits"], pipe.logits(fields), atol=1e-5)
 
 
 def test_padding_of_a_fixed_length_is_the_tokenizers_own(kind, tmp_path):

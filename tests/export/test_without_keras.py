@@ -96,7 +96,7 @@ def same(pipe, fields, got):
 @pytest.mark.parametrize(
     "names",
     [
-        ["a pair", "decoder of byte pairs"],
+        ["a pair", "decoder of byte pairs", "windows"],
         ["entities", "answers", "embeddings", "relations"],
         ["completions"],
         pytest.param(

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from kerasft.preprocessing import beside, row_begins, taken, windows
+from kerasft.preprocessing import beside, by_row, row_begins, taken, windows
 
 
 def cut(lengths, size, overlap):
@@ -45,6 +45,16 @@ def test_parts_and_their_places():
     assert beside(parts, 1, 1).numpy().tolist() == expected
     ragged = beside(parts, tf.constant([0, 1, 2, 0]), 0).numpy().tolist()
     assert ragged == [[1, 2], [-1, 3], [-1, -1], [4, 5]]
+
+
+def test_windows_side_by_side():
+    values, row = tf.constant([[1, 2], [3, 4], [5, 6]]), tf.constant([0, 1, 1])
+    assert by_row(values, row, 9).numpy().tolist() == [[[1, 2], [9, 9]], [[3, 4], [5, 6]]]
+    assert by_row(values.numpy(), np.array([0, 1, 2], np.int32)).shape == (3, 1, 2)
+    assert by_row(values[:0], row[:0]).shape[0] == 0
+    spec = [tf.TensorSpec([None, None], tf.int32), tf.TensorSpec([None], tf.int32)]
+    graph = tf.function(lambda v, r: by_row(v, r, 9), input_signature=spec)
+    np.testing.assert_array_equal(graph(values, row), by_row(values, row, 9))
 
 
 def test_where_rows_begin():

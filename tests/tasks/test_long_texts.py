@@ -21,7 +21,7 @@ from kerasft.training.fitted import compiled
 LABELS = ("bad", "good")
 # Each word of the tiny vocabulary is one id; [CLS] and [SEP] leave 6 of 8 for them.
 ROOM = 6
-WORDS = "the film was good bad a story free prize call now you".split()
+WORDS = list(tiny.WORDS)
 
 
 def task(long_texts, **options):

@@ -133,6 +133,29 @@ MEMBERS = {
         ),
         ("label", "probabilities"),
     ),
+    "long texts": (
+        TextClassification(
+            labels=LABELS, max_length=8, overlap=2, max_windows=3, long_texts="attention"
+        ),
+        SINGLE,
+    ),
+    "long texts, several labels": (
+        TextClassification(
+            labels=LABELS,
+            problem="multi-label",
+            max_length=8,
+            overlap=0,
+            long_texts="mean",
+            pooling="max",
+            thresholds=(0.3, 0.5, 0.6),
+        ),
+        ("labels", "probabilities", "logits"),
+    ),
+    "long texts, a score": (
+        TextClassification(problem="regression", max_length=8, overlap=4, long_texts="max"),
+        ("score",),
+    ),
+    "both ends": (TextClassification(labels=LABELS, max_length=8, long_texts="head-tail"), SINGLE),
     "mean pooling": (TextClassification(labels=LABELS, max_length=16, pooling="mean"), SINGLE),
 }
 # What takes longest is held here for one member of each task, and for the others with -m slow.
@@ -143,6 +166,7 @@ REPLICAS = (
     "packed chats",
     "search with hard negatives",
     "masks",
+    "long texts",
 )
 LIGHT = ("config", "fields", "model", "loss", "metrics", "judged", "decode")
 ELSEWHERE = {

@@ -224,6 +224,43 @@ def test_a_step_is_timed_for_every_problem(make, problem):
     assert f"train{'':13} 24 rows" in found.text
 
 
+# Windows of 6 words that share 2; of one text they hold 6 words and 4 more for each window.
+WINDOWED = "task={name: text-classification, long_texts: mean, overlap: 2, max_windows: 2}"
+
+
+def test_windows(make, monkeypatch):
+    shapes = []
+    monkeypatch.setattr(
+        module, "_step_seconds", lambda *given: shapes.append(given[2][0]["token_ids"].shape) or 1.0
+    )
+    found = doctor(make(WINDOWED)).data
+    tokens = found["tokens"]
+    assert (tokens["max_length"], tokens["read"], tokens["windows"]) == (8, 6 + 4 + 2, 2)
+    assert tokens["cut_share"] == 1 / 12, "the text of 14 tokens; that of 11 is in two windows"
+    assert tokens["mean_kept"] == pytest.approx(np.minimum(LENGTHS, 12).mean())
+    # Of 12 (cut to 10), 9 and 7 words 8 + 8, 8 + 7 and 8 + 5 tokens: batches of
+    # 16 15 13 7 | 7 6 5 4 | 4 3 3 2, of which the first is two windows wide.
+    real = 16 + 15 + 13 + int(KEPT[KEPT < 8].sum())
+    assert tokens["padding_share"] == pytest.approx(1 - real / (4 * (2 * 8 + 7 + 4)))
+    activations = BATCH * MAX_LENGTH * 2 * UNITS * 1 * 16
+    assert found["memory_bytes"] == 4 * (4 * PARAMETERS + activations)
+    assert found["steps"]["per_epoch"] == 3, "a text is one example"
+    assert shapes == [(BATCH, 1, 7)]
+    assert not any("are cut" in line for line in found["warnings"]), "8% are not worth a warning"
+    less = doctor(make(WINDOWED.replace("max_windows: 2", "max_windows: 1")))
+    assert less.data["tokens"]["cut_share"] == 3 / 12
+    assert "25.0% cut at 8;" in less.text
+
+
+def test_texts_that_even_the_windows_cut(found):
+    tokens = found.data["tokens"] | {"read": 12}
+    said = module._warnings(found.data | {"tokens": tokens}, None)
+    assert said[0] == (
+        "25% of the texts are longer than the 12 tokens that task.max_windows windows of "
+        "max_length=8 hold and are cut; the longest has 14 tokens."
+    )
+
+
 def test_what_cannot_be_trained_on_is_refused(make):
     with pytest.raises(InputError, match="at least two labels"):
         doctor(make(train=[r | {"label": "ham"} for r in plain()]))
