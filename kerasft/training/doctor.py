@@ -129,15 +129,11 @@ def _cost(prepared: Prepared, model: Any, found: dict[str, Any], feed: Feed) -> 
     state = found["parameters"] + 3 * found["trainable_parameters"]
     hidden = model.get_layer("backbone").backbone.hidden_dim
     blocks = model.get_layer("backbone").backbone.num_layers
-<<<<<<< HEAD
-    positions = settings.batch_size * found["tokens"]["max_length"]
+    width = found["tokens"]["max_length"] * found["tokens"]["windows"]
+    positions = settings.batch_size * width
     activations = positions * hidden * blocks * 16
     if len(model.output_shape) > 2:  # logits of every token, their softmax, and its gradient
         activations += 3 * positions * model.output_shape[-1]
-=======
-    width = found["tokens"]["max_length"] * found["tokens"]["windows"]
-    activations = settings.batch_size * width * hidden * blocks * 16
->>>>>>> 33e8f06 (Long texts in text-classification: both ends, or windows whose vectors are combined)
     return {
         "steps": {"per_epoch": steps, "all": steps * settings.epochs},
         "memory_bytes": _BYTES * int(state + activations),
