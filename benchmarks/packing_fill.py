@@ -119,12 +119,14 @@ def main() -> int:
     values = values_of(rows, whole, task, args)
     key = "packed: real tokens, of the batches"
     part = f"-turns-{args.turns}" if args.turns else ""
-    cut = f"cut into chats of {args.turns} turns" if args.turns else "whole"
+    cut = f"cut into chats of {args.turns} turns" if args.turns else "one a conversation"
+    full = values["tokens of a chat, least"] >= args.max_length
+    told = " Each chat is cut and fills a row, so there was nothing to pack." if full else ""
     path = harness.record(
         f"packing-fill-{args.data.name}-{args.max_length}{part}",
         f"Real tokens as a share of the positions of an epoch: chats of {args.data.name}, {cut}, "
         f"in rows of {args.max_length} token ids, {args.batch_size} rows a batch, packed by "
-        "kerasft and not.",
+        f"kerasft and not.{told}",
         values=values,
         bounds=[harness.Bound(key, values[key], ">=", 0.95)],
         seeds=[args.seed],
