@@ -11,7 +11,7 @@ from kerasft._core import files, stack
 from kerasft._core.checks import whole
 from kerasft._core.errors import InputError, KerasftError
 from kerasft.backbones import pieces, template_of
-from kerasft.data import input_specs, kinds_of, tensors_of
+from kerasft.data import input_specs, kinds_of, mask_of, tensors_of
 from kerasft.export.gate import check_saved_model
 
 TOLERANCE = 1e-5
@@ -32,7 +32,7 @@ def export_saved_model(pipe: Any, folder: str, version: int | None = None) -> st
     """Write `folder/version/`, load it again, and compare its answers with the model's.
 
     The signatures: `serving_default` from strings (`text`, for pairs also `text_pair`) to the
-    task's answers, `token_ids` from the backbone's inputs (int32, `padding_mask` bool) to
+    task's answers, `token_ids` from the backbone's inputs (int32, padding masks bool) to
     `logits`, and `tokenize` from `text` to the pieces and their places (see `tokenized`; left out
     where the tokenizer's pieces are not made in the graph). Weights are stored once. The version
     appears whole or not at all.
@@ -86,7 +86,7 @@ def write_saved_model(pipe: Any, folder: str) -> None:
         features = task.encode(pipe.tokenizer, fields)
         return task.decode(pipe.run(features), features)
 
-    kinds = {"padding_mask": tf.bool}
+    kinds = {n: tf.bool for n in names if n.endswith("padding_mask")}
     ids = [tf.TensorSpec([None, None], kinds.get(n, tf.int32), name=n) for n in names]
 
     @tf.function(input_signature=ids)
@@ -237,7 +237,7 @@ def _real(outputs: np.ndarray, features: dict[str, np.ndarray]) -> np.ndarray:
     """Outputs of a token each at the width of the features and 0 on padding; others as they are."""
     if outputs.ndim < 3:
         return outputs
-    mask = features["padding_mask"].astype(outputs.dtype)
+    mask = features[mask_of("targets", features)].astype(outputs.dtype)
     return outputs[:, : mask.shape[1]] * mask[:, :, None]
 
 
@@ -245,13 +245,13 @@ def _ids(pipe: Any, features: dict[str, np.ndarray]) -> dict[str, Any]:
     """Encoded sequences as `token_ids` takes them."""
     import tensorflow as tf
 
-    length = pipe.fixed_length or features["token_ids"].shape[1]
     fill = {"token_ids": template_of(pipe.tokenizer).pad}
     given = {}
     for name in pipe.inputs:
-        missing = [(0, 0), (0, length - features[name].shape[1])]
+        width = features[name].shape[1]
+        missing = [(0, 0), (0, (pipe.fixed_length or width) - width)]
         values = np.pad(features[name], missing, constant_values=fill.get(name, 0))
-        given[name] = tf.constant(values, tf.bool if name == "padding_mask" else tf.int32)
+        given[name] = tf.constant(values, tf.bool if name.endswith("_mask") else tf.int32)
     return given
 
 

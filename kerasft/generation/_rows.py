@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from kerasft._core.checks import in_range, whole
 from kerasft._core.errors import InputError
-from kerasft.generation.cache import Cached
+from kerasft.generation.cached import Cached
 
 
 class Rows(NamedTuple):

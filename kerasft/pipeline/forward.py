@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from kerasft.data import mask_of
+
 
 class Forward:
     """Runs a model on padded features of any number of rows.
@@ -13,7 +15,8 @@ class Forward:
     back in the order of the rows.
 
     Args:
-        model: a functional `keras.Model` of inputs int32 [batch, length].
+        model: a functional `keras.Model` of inputs int32 [batch, length]; those of an
+            encoder-decoder's decoder (`decoder_...`) have a length of their own.
         length: the width of every batch where padding moves answers (FNet), else None.
         pad: the id that fills `token_ids` up to that width.
         reduce: (outputs, targets) -> float32 [rows, k], in the graph: what is kept of the outputs
@@ -33,7 +36,9 @@ class Forward:
         self.model, self.length, self.reduce = model, length, reduce
         self.inputs = tuple(i.name.split(":")[0] for i in model.inputs)
         self.names = self.inputs if reduce is None else (*self.inputs, "targets")
-        self.fill = {"token_ids": pad, "targets": -1}
+        self.fill = {"token_ids": pad, "decoder_token_ids": pad, "targets": -1}
+        # The mask that tells how long the outputs are, where they are of a token each.
+        self.mask = mask_of("targets", self.inputs)
         # An output with an axis of tokens: [batch, length, ...].
         self.tokenwise = reduce is None and len(model.output_shape) > 2
         signature = {n: tf.TensorSpec((None, None), tf.int32) for n in self.names}
@@ -50,19 +55,23 @@ class Forward:
             features: name -> int32 [rows, length], `padding_mask` among them; others are ignored.
             batch_size: rows that are computed together.
         """
-        sizes = np.asarray(features["padding_mask"]).sum(axis=1)
-        order = np.argsort(-sizes, kind="stable")
-        width = int(self.length or sizes.max(initial=1))
+        masks = {name: mask_of(name, self.inputs) for name in self.names}
+        sizes = {
+            mask: np.asarray(features[mask]).sum(axis=1)
+            for mask in {"padding_mask", *masks.values()}
+        }
+        order = np.argsort(-sizes["padding_mask"], kind="stable")
+        width = int(self.length or sizes[self.mask].max(initial=1))
         out = np.zeros((len(order), *self._shape(width)), np.float32)
         for start in range(0, len(order), batch_size):
             rows = order[start : start + batch_size]
-            longest = int(self.length or max(sizes[rows].max(), 1))
-            batch = {n: self._cut(n, features[n][rows], longest) for n in self.names}
+            longest = {m: int(self.length or max(s[rows].max(), 1)) for m, s in sizes.items()}
+            batch = {n: self._cut(n, features[n][rows], longest[masks[n]]) for n in self.names}
             given = np.asarray(self.run(batch))
             if self.tokenwise:
                 # The model of a family without a mask is not given it.
-                real = np.arange(longest) < sizes[rows][:, None]
-                out[rows, :longest] = given * real[:, :, None]
+                real = np.arange(longest[self.mask]) < sizes[self.mask][rows][:, None]
+                out[rows, : longest[self.mask]] = given * real[:, :, None]
             else:
                 out[rows] = given
         return out

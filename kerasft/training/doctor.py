@@ -97,7 +97,7 @@ def _tokens(prepared: Prepared, tokenizer: Any) -> tuple[dict[str, Any], Feed]:
         "mean_kept": float(np.minimum(lengths, limit).mean()),
     }
     draw = draw_of(task, tokenizer)
-    return {"tokens": tokens}, Feed(kept, plan, ("padding_mask", *kept.ids), draw=draw)
+    return {"tokens": tokens}, Feed(kept, plan, kept.names, draw=draw)
 
 
 def _model(model: Any) -> dict[str, Any]:
