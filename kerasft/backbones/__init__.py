@@ -1,6 +1,6 @@
 """Level 2: pretrained backbones, their tokenizers, and the places in them."""
 
-from kerasft.backbones.crossing import input_names, run
+from kerasft.backbones.crossing import input_names, run, steady
 from kerasft.backbones.describe import (
     build_backbone,
     decoder_start,
@@ -42,6 +42,7 @@ __all__ = [
     "save_tokenizer",
     "set_template",
     "sites",
+    "steady",
     "surfaces",
     "template_of",
 ]

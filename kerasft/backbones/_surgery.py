@@ -134,6 +134,20 @@ def blocks_of(backbone: Any) -> list[Any]:
     return flat
 
 
+def steady_paths(backbone: Any) -> Any:
+    """Let the paths of a backbone's weights follow from where they are, and give the backbone.
+
+    The norms inside KerasHub's T5 blocks have no names, so Keras counts all that were ever made,
+    and the next backbone's would be called otherwise.
+    """
+    for block in blocks_of(backbone):
+        kind = type(block).__name__
+        for name in LAYOUTS[kind][1] if kind == "T5TransformerLayer" else ():
+            for variable in getattr(getattr(block, name, None), "variables", ()):
+                variable._path = f"{block.name}/{name}/{variable.name}"
+    return backbone
+
+
 # --- what the checkpoint's configuration asks for and KerasHub's classes fix --------------------
 
 ACTIVATIONS = {

@@ -48,7 +48,7 @@ def build_backbone(description: dict[str, Any], **overrides: Any) -> Any:
     for key in config:
         if key not in known:
             raise InputError(f"{description['class']} has no argument {key!r}.")
-    backbone = getattr(keras_hub.models, description["class"])(**config)
+    backbone = _surgery.steady_paths(getattr(keras_hub.models, description["class"])(**config))
     _surgery.apply_fixes(backbone, description.get("fixes", {}))
     return backbone
 

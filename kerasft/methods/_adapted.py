@@ -3,7 +3,7 @@
 from typing import Any
 
 from kerasft._core import stack
-from kerasft.backbones import build_backbone, describe_backbone, lm_logits, run, run_packed
+from kerasft.backbones import build_backbone, describe_backbone, lm_logits, run, run_packed, steady
 from kerasft.methods import registry
 
 stack.ensure()
@@ -27,7 +27,7 @@ class Adapted(keras.layers.Layer):
     def __init__(self, backbone: dict, method: dict, built: Any = None, **options: Any):
         super().__init__(**options)
         self.description, self.method_config = dict(backbone), dict(method)
-        pristine = built if built is not None else build_backbone(backbone)
+        pristine = steady(built) if built is not None else build_backbone(backbone)
         self.backbone = registry.build(method).apply(pristine)
 
     def call(self, inputs, training=None, logits=False, table=False):

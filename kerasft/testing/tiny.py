@@ -10,7 +10,7 @@ import numpy as np
 
 from kerasft._core import stack
 from kerasft.backbones import FAMILIES, Family
-from kerasft.backbones._surgery import in_graph
+from kerasft.backbones._surgery import in_graph, steady_paths
 
 WORDS = ("the", "film", "was", "good", "bad", "a", "story", "free", "prize", "call", "now", "you")
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
@@ -109,7 +109,7 @@ def backbone(name: str | Family, seed: int = 0, **overrides: Any) -> Any:
         options.pop(lacking)
     size = "vocab_size" if row.name == "electra" else "vocabulary_size"
     options |= {size: tokenizer(row).vocabulary_size(), "dtype": "float32"}
-    made = getattr(keras_hub.models, row.backbone)(**(options | overrides))
+    made = steady_paths(getattr(keras_hub.models, row.backbone)(**(options | overrides)))
     randomize(made, seed)
     return made
 
