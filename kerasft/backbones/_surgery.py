@@ -21,6 +21,7 @@ _FEED_FORWARD = {
     "up": "_feedforward_intermediate_dense",
     "down": "_feedforward_output_dense",
 }
+_CROSS = {f"cross_{role}": path.replace("_self_", "_cross_") for role, path in _MULTI_HEAD.items()}
 _GATED = _MULTI_HEAD | _FEED_FORWARD | {"gate": "_feedforward_gate_dense"}
 _NORMS = ("_self_attention_layer_norm", "_feedforward_layer_norm")
 _RMS_NORMS = ("_self_attention_layernorm", "_feedforward_layernorm")
@@ -29,9 +30,13 @@ _QK_ONLY = (
     "_self_attention_layer._key_dense_layer_norm",
 )
 _QK_NORMS = (*_RMS_NORMS, *_QK_ONLY)
+# The places of every kind of block; some blocks lack some of them (a decoder without an encoder).
 LAYOUTS: dict[str, tuple[dict[str, str], tuple[str, ...]]] = {
     "TransformerEncoder": (_MULTI_HEAD | _FEED_FORWARD, _NORMS),
-    "TransformerDecoder": (_MULTI_HEAD | _FEED_FORWARD, _NORMS),
+    "TransformerDecoder": (
+        _MULTI_HEAD | _CROSS | _FEED_FORWARD,
+        (*_NORMS, "_cross_attention_layer_norm"),
+    ),
     "DisentangledAttentionEncoder": (_MULTI_HEAD | _FEED_FORWARD, _NORMS),
     "FNetEncoder": (
         {"up": "_intermediate_dense", "down": "_output_dense"},
@@ -53,14 +58,26 @@ LAYOUTS: dict[str, tuple[dict[str, str], tuple[str, ...]]] = {
         },
         ("pre_attention_norm", "post_attention_norm", "pre_ffw_norm", "post_ffw_norm"),
     ),
+    "T5TransformerLayer": (
+        {
+            f"{before}{role}": f"{kind}_attention.{role}_projector"
+            for before, kind in (("", "self"), ("cross_", "cross"))
+            for role in _MULTI_HEAD
+        }
+        | {"up": "input_projector", "gate": "gate_projector", "down": "output_projector"},
+        ("self_attention_layer_norm", "cross_attention_layer_norm", "layer_norm"),
+    ),
 }
 
 
 def resolve(layer: Any, path: str) -> tuple[Any, str]:
-    """Return the owner and the attribute's name that a dotted path below `layer` leads to."""
+    """Return the owner and the attribute's name that a dotted path below `layer` leads to.
+
+    The owner is None where the block lacks that part.
+    """
     *way, name = path.split(".")
     for part in way:
-        layer = getattr(layer, part)
+        layer = getattr(layer, part, None)
     return layer, name
 
 
@@ -105,11 +122,30 @@ def leave_replicas(optimizer: Any) -> None:
 
 
 def blocks_of(backbone: Any) -> list[Any]:
-    """The transformer blocks in order, each once (ALBERT's groups hold lists of them)."""
-    flat = []
-    for layer in backbone.transformer_layers:
+    """The transformer blocks in order, each once (ALBERT's groups hold lists of them).
+
+    Those of an encoder come before those of its decoder.
+    """
+    flat, layers = [], getattr(backbone, "transformer_layers", None)
+    if layers is None:
+        layers = [*backbone.encoder_transformer_layers, *backbone.decoder_transformer_layers]
+    for layer in layers:
         flat.extend(layer if isinstance(layer, (list, tuple)) else [layer])
     return flat
+
+
+def steady_paths(backbone: Any) -> Any:
+    """Let the paths of a backbone's weights follow from where they are, and give the backbone.
+
+    The norms inside KerasHub's T5 blocks have no names, so Keras counts all that were ever made,
+    and the next backbone's would be called otherwise.
+    """
+    for block in blocks_of(backbone):
+        kind = type(block).__name__
+        for name in LAYOUTS[kind][1] if kind == "T5TransformerLayer" else ():
+            for variable in getattr(getattr(block, name, None), "variables", ()):
+                variable._path = f"{block.name}/{name}/{variable.name}"
+    return backbone
 
 
 # --- what the checkpoint's configuration asks for and KerasHub's classes fix --------------------

@@ -21,7 +21,7 @@ _CLASSIC = (
     "DebertaV3Tokenizer",
     "FNetTokenizer",
 )
-_DOUBLE = ("RobertaTokenizer", "XLMRobertaTokenizer")
+_DOUBLE = ("RobertaTokenizer", "XLMRobertaTokenizer", "BartTokenizer")
 _NO_START = ("GPT2Tokenizer", "QwenTokenizer", "Qwen3Tokenizer")
 
 
@@ -48,7 +48,7 @@ def build_backbone(description: dict[str, Any], **overrides: Any) -> Any:
     for key in config:
         if key not in known:
             raise InputError(f"{description['class']} has no argument {key!r}.")
-    backbone = getattr(keras_hub.models, description["class"])(**config)
+    backbone = _surgery.steady_paths(getattr(keras_hub.models, description["class"])(**config))
     _surgery.apply_fixes(backbone, description.get("fixes", {}))
     return backbone
 
@@ -61,6 +61,8 @@ def default_template(tokenizer: Any) -> Template:
         return Template((tokenizer.start_token_id,), (end,), (end,), pad)
     if name in _DOUBLE:
         return Template((tokenizer.start_token_id,), (end, end), (end,), pad, second_segment=0)
+    if name == "T5Tokenizer":  # what KerasHub calls its start token is its end token
+        return Template((), (end,), (end,), pad, second_segment=0)
     start = () if name in _NO_START else (tokenizer.start_token_id,)
     return Template(start, (end,), (), pad, second_segment=0)
 
@@ -68,6 +70,13 @@ def default_template(tokenizer: Any) -> Template:
 def template_of(tokenizer: Any) -> Template:
     """The special ids around texts: those its checkpoint asked for, else its family's."""
     return getattr(tokenizer, "kerasft_template", None) or default_template(tokenizer)
+
+
+def decoder_start(tokenizer: Any) -> tuple[int, ...]:
+    """The ids that the decoder of an encoder-decoder begins with; () for any other tokenizer."""
+    name = type(tokenizer).__name__
+    starts = next((family.starts for family in FAMILIES if family.tokenizer == name), ())
+    return tuple(int(getattr(tokenizer, attribute)) for attribute in starts)
 
 
 def set_template(tokenizer: Any, template: Template) -> None:

@@ -48,8 +48,9 @@ class Family:
     Args:
         name: the family's name.
         backbone, tokenizer: class names in `keras_hub.models`.
-        kind: `encoder` or `decoder`.
-        head: the family's head for texts, `...ForSequenceClassification`.
+        kind: `encoder`, `decoder` or `encoder-decoder`.
+        head: the family's head for texts, `...ForSequenceClassification`; an encoder-decoder, which
+            writes texts and does nothing else here, has none.
         model_types: values of `model_type` in a Hugging Face config.json.
         maskable: whether padding is masked; FNet has no mask, so its texts are padded to a
             fixed length, because padding moves its answers.
@@ -61,13 +62,15 @@ class Family:
         answers: the head of `...ForQuestionAnswering`, or None where there is no such class.
         masked_activation: of the head of its masked language model, where that is not the
             backbone's own.
+        starts: what the decoder of an encoder-decoder begins with, as attributes of the tokenizer.
+        scaled_logits: logits of tied embeddings are made of hidden states / sqrt(width) (T5).
     """
 
     name: str
     backbone: str
     tokenizer: str
     kind: str
-    head: HeadStyle
+    head: HeadStyle | None
     model_types: tuple[str, ...] = ()
     maskable: bool = True
     packable: bool = True
@@ -77,6 +80,8 @@ class Family:
     tags: HeadStyle = _TAGS
     answers: HeadStyle | None = _ANSWERS
     masked_activation: str = ""
+    starts: tuple[str, ...] = ()
+    scaled_logits: bool = False
 
 
 def _encoder(name, backbone, tokenizer, head, *model_types, **flags):
@@ -86,6 +91,15 @@ def _encoder(name, backbone, tokenizer, head, *model_types, **flags):
 def _decoder(name, backbone, tokenizer, *model_types, **flags):
     flags = {"tags": _TAG_SCORE} | flags
     return Family(name, backbone, tokenizer, "decoder", _SCORE, model_types, **flags)
+
+
+def _encoder_decoder(name, backbone, tokenizer, *model_types, **flags):
+    flags |= {
+        "packable": False,
+        "unpackable": "its two sequences have blocks of their own, and a source per target",
+        "answers": None,
+    }
+    return Family(name, backbone, tokenizer, "encoder-decoder", None, model_types, **flags)
 
 
 _EXACT = {"masked_activation": "gelu"}
@@ -126,6 +140,12 @@ FAMILIES = (
     _decoder("qwen", "QwenBackbone", "QwenTokenizer", "qwen2"),
     _decoder("qwen3", "Qwen3Backbone", "Qwen3Tokenizer", "qwen3"),
     _decoder("gemma", "GemmaBackbone", "GemmaTokenizer", "gemma", "gemma2", answers=None),
+    _encoder_decoder(
+        "bart", "BartBackbone", "BartTokenizer", starts=("end_token_id", "start_token_id")
+    ),
+    _encoder_decoder(
+        "t5", "T5Backbone", "T5Tokenizer", starts=("pad_token_id",), scaled_logits=True
+    ),
 )
 
 

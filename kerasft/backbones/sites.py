@@ -9,7 +9,9 @@ from kerasft._core.errors import InputError
 from kerasft.backbones import _surgery
 from kerasft.backbones.families import Family, family_of
 
-ROLES = ("query", "key", "value", "output", "gate", "up", "down")
+_ATTENTION = ("query", "key", "value", "output")
+# `cross_` is the attention of an encoder-decoder's decoder to what its encoder has read.
+ROLES = (*_ATTENTION, *(f"cross_{role}" for role in _ATTENTION), "gate", "up", "down")
 
 
 @dataclass(frozen=True)
@@ -51,12 +53,12 @@ class Sites:
 
     def targets(self, roles: tuple[str, ...]) -> Iterator[Site]:
         """The projections of the given roles, block by block; `InputError` for a role not there."""
-        known = [r for r in ROLES if r in self.blocks[0].projections]
+        known = [r for r in ROLES if any(r in block.projections for block in self.blocks)]
         for role in roles:
             if role not in known:
                 one_of("targets", role, known)
         for block in self.blocks:
-            yield from (block.projections[role] for role in roles)
+            yield from (block.projections[r] for r in roles if r in block.projections)
 
     def need_separate_blocks(self, what: str) -> None:
         """Raise `InputError` where one block is run many times and cannot be treated by number."""
@@ -82,10 +84,11 @@ def sites(backbone: Any) -> Sites:
     blocks = []
     for index, layer in enumerate(_surgery.blocks_of(backbone)):
         roles, norms = _surgery.LAYOUTS[type(layer).__name__]
-        found = {
-            role: Site(f"blocks.{index}.{role}", index, role, *_surgery.resolve(layer, path))
-            for role, path in roles.items()
-        }
+        found = {}
+        for role, path in roles.items():
+            owner, name = _surgery.resolve(layer, path)
+            if hasattr(owner, name):
+                found[role] = Site(f"blocks.{index}.{role}", index, role, owner, name)
         owners = (_surgery.resolve(layer, path) for path in norms)
         present = tuple(getattr(o, n) for o, n in owners if hasattr(o, n))
         blocks.append(Block(index, layer, found, present))

@@ -255,7 +255,8 @@ def batches(
             a mask needs `task.max_length`, which is what its exported model is given.
 
     Returns:
-        tf.data.Dataset of (features int32 [rows, length] each, targets), one epoch long.
+        tf.data.Dataset of (features int32 [rows, length] each, targets), one epoch long; those of
+        an encoder-decoder's decoder have a length of their own.
 
     Example:
         >>> model.fit(batches("spam.csv", task, tokenizer, batch_size=32), epochs=3)
@@ -265,7 +266,7 @@ def batches(
     source = open_source(data, task.fields(), columns, separator)
     rows = encode_rows(source.chunks(), encoder(task, tokenizer, task.reads), task, pad=pad)
     plan = Plan(rows.lengths, batch_size, seed, shuffle)
-    names = tuple(name for name in FEATURES if name == "padding_mask" or name in rows.ids)
+    names = tuple(name for name in FEATURES if name in rows.names)
     feed = Feed(rows, plan, names, length, draw_of(task, tokenizer))
     epochs = itertools.count()
     made = feed.dataset(lambda: feed.batches(next(epochs)))

@@ -3,7 +3,7 @@
 import shutil
 import tempfile
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,15 +13,18 @@ import numpy as np
 # Above this many ids an array goes to disk and is mapped back, page by page (int32: 512 MB).
 IDS_IN_MEMORY = 128 * 1024 * 1024
 # What a backbone reads; `encode` may give more, for `targets` and `decode`.
-FEATURES = ("token_ids", "segment_ids", "padding_mask")
-_TARGETS = "targets"
+FEATURES = ("token_ids", "segment_ids", "padding_mask", "decoder_token_ids", "decoder_padding_mask")
+# What stands before the features of the second sequence that an encoder-decoder reads.
+DECODER = "decoder_"
+_TARGETS, _MASK = "targets", "padding_mask"
 
 
 class Batch(NamedTuple):
     """What a step learns from.
 
     Args:
-        features: name -> int32 [rows, length], with several sequences [rows, sequences, length].
+        features: name -> int32 [rows, length], with several sequences [rows, sequences, length];
+            those of a decoder (`decoder_...`) have a length of their own.
         targets: [rows, ...].
         weights: what each row counts, float32 [rows]; None: 1.
     """
@@ -37,6 +40,8 @@ class Encoded:
 
     An example is one sequence of ids, or several that are learned together: the query and the
     passage of a search are two (`sides`), and a long text is as many as it has windows (`starts`).
+    What an encoder-decoder's decoder reads, and where its targets stand, is an `Encoded` of its
+    own, so that neither is padded to the other's length.
 
     Args:
         ids: feature name -> int32 [ids of all sequences, one after another].
@@ -48,6 +53,7 @@ class Encoded:
             example i are starts[i] to starts[i+1]. None: `sides` each.
         weights: what an example counts in the loss, float32 [examples]; None: each counts 1.
         folder: keeps the folder of arrays on disk alive.
+        decoder: the second sequence of each example, with the same targets; None: there is none.
     """
 
     ids: dict[str, np.ndarray]
@@ -58,6 +64,7 @@ class Encoded:
     weights: np.ndarray | None = None
     starts: np.ndarray | None = None
     folder: Any = field(default=None, repr=False, compare=False)
+    decoder: "Encoded | None" = None
 
     def __len__(self) -> int:
         if self.starts is not None:
@@ -76,7 +83,14 @@ class Encoded:
         """Ids in each example's longest sequence, int64 [examples]; of windows, in all of them."""
         if self.starts is not None:
             return np.diff(self.ends[self.starts])
-        return np.diff(self.ends).reshape(-1, self.sides).max(axis=1, initial=0)
+        own = np.diff(self.ends).reshape(-1, self.sides).max(axis=1, initial=0)
+        return own if self.decoder is None else np.maximum(own, self.decoder.lengths)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the features of a batch."""
+        second = () if self.decoder is None else self.decoder.names
+        return (_MASK, *self.ids, *(DECODER + name for name in second))
 
     @property
     def tokenwise(self) -> bool:
@@ -98,10 +112,15 @@ class Encoded:
         out = {"padding_mask": real.astype(np.int32)}
         for name, flat in self.ids.items():
             out[name] = _filled(flat, at, real, self.pad[name])
+        if self.decoder is not None:
+            second = self.decoder.batch(rows, length)
+            out |= {DECODER + name: values for name, values in second.items()}
         return out
 
     def learned(self, rows: np.ndarray, length: int | None = None) -> np.ndarray:
         """The targets of examples; of tokens [rows, length], -1 on padding."""
+        if self.decoder is not None:
+            return self.decoder.learned(rows, length)
         if not self.tokenwise:
             return self.targets[rows]
         return _filled(self.targets, *self._places(rows, length), -1)
@@ -154,37 +173,55 @@ def encode_rows(
         `Encoded`.
     """
     flat: dict[str, list[np.ndarray]] = {}
-    lengths, learned, counts, members, stored = [], [], [], [], _Store(limit)
+    lengths: dict[str, list[np.ndarray]] = {_MASK: []}
+    learned, counts, members, stored = [], [], [], _Store(limit)
     sides = 1 if task is None else task.sides
     tokenwise = task is not None and task.tokenwise
     keep = (*keep, *getattr(task, "carries", ()))
     for rows in chunks:
         features = encode(rows)
-        real = features["padding_mask"].astype(bool)
-        targets = np.zeros(len(real), np.float32) if task is None else task.targets(rows, features)
+        masks = {n: features[n].astype(bool) for n in (_MASK, DECODER + _MASK) if n in features}
+        targets = task.targets(rows, features) if task else np.zeros(len(masks[_MASK]), np.float32)
         if tokenwise:
             counts.append((targets >= 0).sum(axis=1))
+            real = masks[mask_of(_TARGETS, masks)]
             flat.setdefault(_TARGETS, []).append(targets[real].astype(np.int32))
         else:
             learned.append(targets)
         if sides is None:
             members.append(np.bincount(features["row"]))
-        lengths.append(real.sum(axis=1))
-        for name in (n for n in keep if n in features and n != "padding_mask"):
+        for name, real in masks.items():
+            lengths.setdefault(name, []).append(real.sum(axis=1))
+        for name in (n for n in keep if n in features and n not in masks):
+            real = masks[mask_of(name, masks)]
             flat.setdefault(name, []).append(features[name][real].astype(np.int32))
         stored.make_room(flat)
     ids = {name: stored.whole(name, parts) for name, parts in flat.items()}
     values = ids.pop(_TARGETS) if tokenwise else _joined(learned)
-    return Encoded(
-        ids,
-        _ends(lengths),
-        values,
-        {name: pad if name == "token_ids" else 0 for name in ids},
-        sides=sides or 1,
-        starts=_ends(members) if sides is None else None,
-        weights=_joined(counts).astype(np.float32) if tokenwise else None,
-        folder=stored.folder,
-    )
+    weights = _joined(counts).astype(np.float32) if tokenwise else None
+    found: Encoded | None = None
+    # The decoder's sequences first, which then go with the others.
+    for mask, sizes in reversed(lengths.items()):
+        before = mask.removesuffix(_MASK)
+        own = {n.removeprefix(before): ids[n] for n in ids if mask_of(n, lengths) == mask}
+        found = Encoded(
+            own,
+            _ends(sizes),
+            values,
+            {name: pad if name == "token_ids" else 0 for name in own},
+            sides=sides or 1,
+            starts=_ends(members) if sides is None else None,
+            weights=weights,
+            folder=stored.folder,
+            decoder=found,
+        )
+    return found
+
+
+def mask_of(name: str, features: Container[str]) -> str:
+    """The padding mask that tells how long a feature is: targets are the decoder's, if any."""
+    second = DECODER + _MASK
+    return second if name.startswith((DECODER, _TARGETS)) and second in features else _MASK
 
 
 def _ends(parts: list[np.ndarray]) -> np.ndarray:

@@ -11,7 +11,7 @@ from kerasft._core import files, stack
 from kerasft._core.checks import whole
 from kerasft._core.errors import InputError, KerasftError
 from kerasft.backbones import pieces, template_of
-from kerasft.data import input_specs, kinds_of, tensors_of
+from kerasft.data import input_specs, kinds_of, mask_of, tensors_of
 from kerasft.export.gate import check_saved_model
 
 TOLERANCE = 1e-5
@@ -32,7 +32,7 @@ def export_saved_model(pipe: Any, folder: str, version: int | None = None) -> st
     """Write `folder/version/`, load it again, and compare its answers with the model's.
 
     The signatures: `serving_default` from strings (`text`, for pairs also `text_pair`) to the
-    task's answers, `token_ids` from the model's inputs (int32, `padding_mask` bool) to
+    task's answers, `token_ids` from the model's inputs (int32, padding masks bool) to
     `logits`, and `tokenize` from `text` to the pieces and their places (see `tokenized`; left out
     where the tokenizer's pieces are not made in the graph). Weights are stored once. The version
     appears whole or not at all.
@@ -86,7 +86,7 @@ def write_saved_model(pipe: Any, folder: str) -> None:
         features = task.encode(pipe.tokenizer, fields)
         return task.decode(pipe.run(features), features)
 
-    kinds = {"padding_mask": tf.bool}
+    kinds = {n: tf.bool for n in names if n.endswith("padding_mask")}
     ids = [
         tf.TensorSpec([None] * len(i.shape), kinds.get(n, tf.int32), name=n)
         for n, i in zip(names, pipe.model.inputs, strict=True)
@@ -241,7 +241,7 @@ def _real(outputs: np.ndarray, features: dict[str, np.ndarray]) -> np.ndarray:
     """Outputs of a token each at the width of the features and 0 on padding; others as they are."""
     if outputs.ndim < 3:
         return outputs
-    mask = features["padding_mask"].astype(outputs.dtype)
+    mask = features[mask_of("targets", features)].astype(outputs.dtype)
     return outputs[:, : mask.shape[1]] * mask[:, :, None]
 
 
@@ -249,9 +249,11 @@ def _ids(pipe: Any, features: dict[str, np.ndarray]) -> dict[str, Any]:
     """Encoded sequences as `token_ids` takes them."""
     import tensorflow as tf
 
-    kinds = {"padding_mask": tf.bool}
     given = pipe.model_inputs(features)
-    return {name: tf.cast(values, kinds.get(name, tf.int32)) for name, values in given.items()}
+    return {
+        name: tf.cast(values, tf.bool if name.endswith("padding_mask") else tf.int32)
+        for name, values in given.items()
+    }
 
 
 def _distance(got: Any, said: Any, meant: Any) -> float:

@@ -1,7 +1,8 @@
 """Level 3: text from decoder backbones, one loop for Python, streams and SavedModels."""
 
 from kerasft.generation.beam import beam_search
-from kerasft.generation.cache import Cached, step_model
+from kerasft.generation.cache import step_model
+from kerasft.generation.cached import Cached
 from kerasft.generation.loop import generate
 from kerasft.generation.sampling import choose, repetition_penalty, temperature, top_k, top_p
 from kerasft.generation.stream import stream

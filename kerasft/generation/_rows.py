@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from kerasft._core.checks import in_range, whole
 from kerasft._core.errors import InputError
-from kerasft.generation.cache import Cached
+from kerasft.generation.cached import Cached
 
 
 class Rows(NamedTuple):
@@ -70,11 +70,10 @@ def prepare(
     """
     if not tf.is_tensor(max_new_tokens) and isinstance(max_new_tokens, (int, float)):
         whole("max_new_tokens", max_new_tokens)
-    token_ids = tf.cast(token_ids, tf.int32)
+    token_ids, padding_mask = tf.cast(token_ids, tf.int32), tf.cast(padding_mask, tf.int32)
     if cached.limit is not None:
         token_ids, padding_mask = token_ids[:, : cached.limit], padding_mask[:, : cached.limit]
-    real = tf.cast(padding_mask, tf.int32)
-    lengths = tf.maximum(tf.reduce_sum(real, axis=1), 1)
+    lengths = tf.maximum(tf.reduce_sum(padding_mask, axis=1), 1)
     rows, width = tf.shape(token_ids)[0], tf.maximum(tf.shape(token_ids)[1], 1)
 
     def per_row(value: Any, kind: tf.DType) -> Any:
@@ -83,7 +82,7 @@ def prepare(
     ends = lengths + tf.maximum(per_row(max_new_tokens, tf.int32), 0)
     if cached.limit is not None:
         ends = tf.minimum(ends, cached.limit)
-    tokens = tf.where(real > 0, token_ids, pad)
+    tokens = tf.where(padding_mask > 0, token_ids, pad)
     room = tf.maximum(tf.reduce_max(tf.concat([ends, [width]], 0)) - tf.shape(token_ids)[1], 0)
     tokens = tf.pad(tokens, [[0, 0], [0, room]], constant_values=pad)
     kinds = {"top_k": tf.int32, "seed": tf.int32}

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from kerasft._core.checks import whole
 from kerasft.generation._rows import Rows, keep_shapes, new_tokens, options, prepare
-from kerasft.generation.cache import Cached
+from kerasft.generation.cached import Cached
 from kerasft.generation.loop import decoding_of, generate, is_one_of
 
 # The score of a text that is not there: below every real one, and finite.
@@ -55,13 +55,12 @@ class Search:
     ends: tuple[int, ...]
     penalty: float
 
-    def begin(self, rows: Rows, tokens: Any) -> Beams:
-        """Read all prompts up to the end of the shortest, once for all beams."""
+    def begin(self, rows: Rows, tokens: Any, source: tuple = ()) -> Beams:
+        """Read sources, and all prompts to the end of the shortest, once for all beams."""
         count, length, beams = tf.shape(tokens)[0], tf.shape(tokens)[1], self.beams
         shortest = tf.minimum(tf.reduce_min(rows.lengths), length)
-        hidden, cache = self.cached.hidden(
-            tokens[:, :shortest], self.cached.empty(count, length), 0
-        )
+        cache = self.cached.empty(count, length, *source)
+        hidden, cache = self.cached.hidden(tokens[:, :shortest], cache, 0)
         logits = self.cached.logits(hidden[:, -1])
         # All beams of a row are the same at first, so all but one begin out of the running.
         first = tf.tile(tf.constant([[0.0] + [NONE] * (beams - 1)]), [count, 1])
@@ -164,6 +163,7 @@ def beam_search(
     *,
     max_new_tokens: Any,
     beams: int,
+    source: tuple = (),
     length_penalty: float = 1.0,
     end_ids: Sequence[int] = (),
     detokenize: Callable[[Any], Any] | None = None,
@@ -178,7 +178,8 @@ def beam_search(
     same call gives the same texts; one beam is greedy search.
 
     Args:
-        cached, token_ids, padding_mask, max_new_tokens, end_ids, detokenize, pad: as in `generate`.
+        cached, token_ids, padding_mask, max_new_tokens, source, end_ids, detokenize, pad: as in
+            `generate`.
         beams: how many texts of each row are followed at once.
         length_penalty: 0 compares sums, which favours short texts; more favours longer ones.
 
@@ -197,7 +198,7 @@ def beam_search(
     whole("beams", beams, 1)
     common = {"max_new_tokens": max_new_tokens, "pad": pad}
     if beams == 1:
-        more = {"end_ids": end_ids, "detokenize": detokenize}
+        more = {"source": source, "end_ids": end_ids, "detokenize": detokenize}
         found = generate(cached, token_ids, padding_mask, **common, **more)
         length = tf.cast(found["lengths"] + tf.cast(found["ended"], tf.int32), tf.float32)
         return found | {"scores": found["scores"] / tf.maximum(length, 1.0) ** length_penalty}
@@ -205,7 +206,9 @@ def beam_search(
     search = Search(cached, beams, decoding.ends, float(length_penalty))
     rows, tokens = prepare(cached, token_ids, padding_mask, max_new_tokens, options(), pad)
     (state,) = tf.while_loop(
-        search.going, lambda state: (search.advance(rows, state),), (search.begin(rows, tokens),)
+        search.going,
+        lambda state: (search.advance(rows, state),),
+        (search.begin(rows, tokens, source),),
     )
     best = tf.nest.map_structure(lambda x: x[:, 0], state.finished)
     ids = new_tokens(best.tokens, rows.lengths, best.count)

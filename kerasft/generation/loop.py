@@ -9,7 +9,7 @@ import tensorflow as tf
 from kerasft._core.errors import InputError
 from kerasft.generation import sampling
 from kerasft.generation._rows import Rows, end_ids, keep_shapes, new_tokens, options, prepare
-from kerasft.generation.cache import Cached
+from kerasft.generation.cached import Cached
 from kerasft.generation.text import Text
 
 
@@ -41,11 +41,11 @@ class Decoding:
     text: Text | None = None
     penalised: bool = False
 
-    def begin(self, rows: Rows, tokens: Any) -> State:
-        """Read all prompts up to the end of the shortest."""
+    def begin(self, rows: Rows, tokens: Any, source: tuple = ()) -> State:
+        """Read the sources, where there are any, and all prompts to the end of the shortest."""
         count, length = tf.shape(tokens)[0], tf.shape(tokens)[1]
         shortest = tf.minimum(tf.reduce_min(rows.lengths), length)
-        cache = self.cached.empty(count, length)
+        cache = self.cached.empty(count, length, *source)
         hidden, cache = self.cached.hidden(tokens[:, :shortest], cache, 0)
         zeros = tf.zeros([count], tf.int32)
         done = rows.lengths >= rows.ends
@@ -148,6 +148,7 @@ def generate(
     padding_mask: Any,
     *,
     max_new_tokens: Any,
+    source: tuple = (),
     temperature: Any = 0.0,
     top_k: Any = 0,
     top_p: Any = 1.0,
@@ -169,6 +170,8 @@ def generate(
         token_ids: int32 [rows, length], padded on the right as `pack` does.
         padding_mask: [rows, length], 1 on real ids.
         max_new_tokens: the most tokens that follow a prompt; a number, or int32 [rows].
+        source: of an encoder-decoder: token_ids and padding_mask, [rows, length of the sources],
+            of what its encoder reads; the prompts are then what its decoder begins with.
         temperature: 0 takes the likeliest token, more draws one; a number, or float32 [rows].
         top_k: draw among the k likeliest tokens, 0 for all; a number, or int32 [rows].
         top_p: draw among the likeliest tokens that reach this probability; a number, or
@@ -207,7 +210,7 @@ def generate(
     (state,) = tf.while_loop(
         decoding.going,
         lambda state: (decoding.advance(rows, state),),
-        (decoding.begin(rows, tokens),),
+        (decoding.begin(rows, tokens, source),),
     )
     return decoding.result(rows, state, pad)
 

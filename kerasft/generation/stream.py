@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from kerasft._core.errors import InputError
 from kerasft.generation._rows import new_tokens, options, prepare
-from kerasft.generation.cache import Cached
+from kerasft.generation.cached import Cached
 from kerasft.generation.loop import Decoding, decoding_of
 
 _ROW = {"temperature": tf.float32, "top_k": tf.int32, "top_p": tf.float32}
@@ -21,6 +21,7 @@ def stream(
     *,
     max_new_tokens: int,
     detokenize: Callable[[Any], Any],
+    source: tuple = (),
     end_ids: Sequence[int] = (),
     stop: Sequence[str] = (),
     pad: int = 0,
@@ -38,7 +39,7 @@ def stream(
         padding_mask: [1, length], 1 on real ids.
         max_new_tokens: the most tokens that follow the prompt.
         detokenize: from `detokenizer`.
-        end_ids, stop, pad: as in `generate`.
+        source, end_ids, stop, pad: as in `generate`.
         parameters: `temperature`, `top_k`, `top_p`, `repetition_penalty` and `seed`, as in
             `generate`.
 
@@ -57,15 +58,16 @@ def stream(
     asked = options(**parameters)
     penalty = asked["repetition_penalty"]
     decoding = decoding_of(cached, end_ids, stop, detokenize, penalty)
-    key = ("stream", decoding.ends, decoding.text, decoding.penalised, pad)
+    key = ("stream", decoding.ends, decoding.text, decoding.penalised, pad, len(source))
     if key not in cached.compiled:
-        cached.compiled[key] = _compiled(decoding, pad)
+        cached.compiled[key] = _compiled(decoding, pad, len(source))
     begin, advance = cached.compiled[key]
     values = {name: tf.cast(value, _ROW[name]) for name, value in asked.items()}
     values = {name: tf.reshape(value, [1]) for name, value in values.items()}
     start = tf.cast(token_ids, tf.int32), tf.cast(padding_mask, tf.int32)
     most = tf.reshape(tf.cast(max_new_tokens, tf.int32), [1])
-    return _parts(decoding.text, begin, advance, (*start, most, values))
+    source = tuple(tf.cast(part, tf.int32) for part in source)
+    return _parts(decoding.text, begin, advance, (*start, most, values, source))
 
 
 def _parts(text: Any, begin: Any, advance: Any, asked: tuple) -> Iterator[str]:
@@ -80,16 +82,16 @@ def _parts(text: Any, begin: Any, advance: Any, asked: tuple) -> Iterator[str]:
             given = ready
 
 
-def _compiled(decoding: Decoding, pad: int) -> tuple[Any, Any]:
+def _compiled(decoding: Decoding, pad: int, sources: int) -> tuple[Any, Any]:
     """(begin, advance), traced once for prompts of every length."""
     wide = tf.TensorSpec([1, None], tf.int32)
     row = tf.TensorSpec([1], tf.int32)
     values = {name: tf.TensorSpec([1], kind) for name, kind in _ROW.items()}
 
-    @tf.function(input_signature=[wide, wide, row, values], autograph=False)
-    def begin(token_ids, padding_mask, most, asked):
+    @tf.function(input_signature=[wide, wide, row, values, (wide,) * sources], autograph=False)
+    def begin(token_ids, padding_mask, most, asked, source):
         rows, tokens = prepare(decoding.cached, token_ids, padding_mask, most, asked, pad)
-        state = decoding.begin(rows, tokens)
+        state = decoding.begin(rows, tokens, source)
         return rows, state, decoding.going(state)
 
     rows, state, _ = tf.nest.map_structure(

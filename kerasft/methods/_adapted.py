@@ -3,7 +3,7 @@
 from typing import Any
 
 from kerasft._core import stack
-from kerasft.backbones import build_backbone, describe_backbone, lm_logits, run_packed
+from kerasft.backbones import build_backbone, describe_backbone, lm_logits, run, run_packed, steady
 from kerasft.methods import registry
 
 stack.ensure()
@@ -27,20 +27,21 @@ class Adapted(keras.layers.Layer):
     def __init__(self, backbone: dict, method: dict, built: Any = None, **options: Any):
         super().__init__(**options)
         self.description, self.method_config = dict(backbone), dict(method)
-        pristine = built if built is not None else build_backbone(backbone)
+        pristine = steady(built) if built is not None else build_backbone(backbone)
         self.backbone = registry.build(method).apply(pristine)
 
     def call(self, inputs, training=None, logits=False, table=False):
         """Run the backbone; inputs with `document_ids` are rows of several documents each.
 
-        With `logits` a decoder's outputs become logits of the next token, [batch, length, ids].
+        With `logits` a decoder's outputs, an encoder-decoder's too, become logits of the next
+        token, [batch, length, ids].
         With `table` the outputs are `sequence_output` and `token_table`, the embeddings of the
         tokens [ids, width] in float32, for a head that is tied to them.
         """
         if isinstance(inputs, dict) and "document_ids" in inputs:
             outputs = run_packed(self.backbone, inputs, training)
         else:
-            outputs = self.backbone(inputs, training=training)
+            outputs = run(self.backbone, inputs, training)
         if table:
             whole = keras.ops.convert_to_tensor(self.backbone.token_embedding.embeddings)
             sequence = outputs["sequence_output"] if isinstance(outputs, dict) else outputs

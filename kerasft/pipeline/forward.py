@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from kerasft.data import mask_of
 from kerasft.preprocessing import by_row
 
 
@@ -16,7 +17,8 @@ class Forward:
 
     Args:
         model: a functional `keras.Model` of inputs int32 [batch, length], or where a text's windows
-            are read together, [batch, windows, length].
+            are read together, [batch, windows, length]; those of an encoder-decoder's decoder
+            (`decoder_...`) have a length of their own.
         length: the width of every batch where padding moves answers (FNet), else None.
         pad: the id that fills `token_ids` up to that width.
         reduce: (outputs, targets) -> float32 [rows, k], in the graph: what is kept of the outputs
@@ -36,7 +38,9 @@ class Forward:
         self.model, self.length, self.reduce = model, length, reduce
         self.inputs = tuple(i.name.split(":")[0] for i in model.inputs)
         self.names = self.inputs if reduce is None else (*self.inputs, "targets")
-        self.fill = {"token_ids": pad, "targets": -1}
+        self.fill = {"token_ids": pad, "decoder_token_ids": pad, "targets": -1}
+        # The mask that tells how long the outputs are, where they are of a token each.
+        self.mask = mask_of("targets", self.inputs)
         # An output with an axis of tokens: [batch, length, ...].
         self.tokenwise = reduce is None and len(model.output_shape) > 2
         rank = len(model.inputs[0].shape)
@@ -56,26 +60,30 @@ class Forward:
                 Of texts in windows [windows, length], and `row`, the text of each.
             batch_size: rows that are computed together.
         """
+        masks = {name: mask_of(name, self.inputs) for name in self.names}
+        every = {"padding_mask", *masks.values()}
         if self.windowed:
-            names = {*self.names, "padding_mask"}
+            names = {*self.names, *every}
             fill = {n: self.fill.get(n, 0) for n in names}
             features = {n: by_row(features[n], features["row"], fill[n]).numpy() for n in names}
-        sizes = np.asarray(features["padding_mask"]).sum(axis=-1)
-        total = sizes.sum(axis=1) if self.windowed else sizes
-        order = np.argsort(-total, kind="stable")
-        width = int(self.length or sizes.max(initial=1))
+        sizes = {mask: np.asarray(features[mask]).sum(axis=-1) for mask in every}
+        own = sizes["padding_mask"]
+        order = np.argsort(-(own.sum(axis=1) if self.windowed else own), kind="stable")
+        width = int(self.length or sizes[self.mask].max(initial=1))
         out = np.zeros((len(order), *self._shape(width)), np.float32)
         for start in range(0, len(order), batch_size):
             rows = order[start : start + batch_size]
-            longest = int(self.length or max(sizes[rows].max(), 1))
+            longest = {m: int(self.length or max(s[rows].max(), 1)) for m, s in sizes.items()}
             # As many windows as the longest text of the batch has.
-            most = slice((sizes[rows] > 0).sum(axis=1).max()) if self.windowed else slice(None)
-            batch = {n: self._cut(n, features[n][rows][:, most], longest) for n in self.names}
+            most = slice((own[rows] > 0).sum(axis=1).max()) if self.windowed else slice(None)
+            batch = {
+                n: self._cut(n, features[n][rows][:, most], longest[masks[n]]) for n in self.names
+            }
             given = np.asarray(self.run(batch))
             if self.tokenwise:
                 # The model of a family without a mask is not given it.
-                real = np.arange(longest) < sizes[rows][:, None]
-                out[rows, :longest] = given * real[:, :, None]
+                real = np.arange(longest[self.mask]) < sizes[self.mask][rows][:, None]
+                out[rows, : longest[self.mask]] = given * real[:, :, None]
             else:
                 out[rows] = given
         return out

@@ -142,7 +142,8 @@ def check_encoder(backbone: Any) -> None:
     if family.kind != "encoder":
         raise InputError(
             "Words are hidden and guessed by an encoder, such as BERT or RoBERTa. Received: "
-            f"{family.backbone}, a decoder. Its further training is the task causal-lm."
+            f"{family.backbone}, which is a model of another kind ({family.kind}). A decoder's "
+            "further training is the task causal-lm."
         )
 
 

@@ -8,8 +8,8 @@ import tensorflow as tf
 
 from kerasft._core.checks import in_range, whole
 from kerasft._core.errors import InputError
-from kerasft.backbones import template_of
-from kerasft.data import encoder
+from kerasft.backbones import decoder_start, template_of
+from kerasft.data import DECODER, encoder
 from kerasft.generation import beam_search, detokenizer, generate, step_model, stream
 from kerasft.methods import Adapted
 from kerasft.preprocessing import taken, windows
@@ -95,7 +95,7 @@ def examples(
 def packed(model: Any) -> Any:
     """A model of packed rows with the weights of a language model."""
     adapted = next(layer for layer in model.layers if isinstance(layer, Adapted))
-    return language_model(adapted, model.name, packed=True)
+    return language_model(adapted, model.name, packed=True, source=True)
 
 
 def inputs_of(tokenizer: Any, ids: Any) -> dict[str, Any]:
@@ -125,7 +125,7 @@ def written(task: Any, pipe: Any, features: dict[str, Any], **asked: Any) -> dic
         `completion` string [batch], and `tokens` int32 [batch, most new tokens], padded with -1.
     """
     parts = _parts(task, pipe)
-    given = (features["token_ids"], features["padding_mask"])
+    given, parts["source"] = prompts_of(features)
     options = {name: getattr(task, name) for name in ASKED if name != "seed"} | asked
     if task.beams > 1 and not asked:
         parts.pop("stop")
@@ -157,15 +157,24 @@ def streamed(task: Any, pipe: Any, features: dict[str, Any], **asked: Any) -> It
     if "stream" not in pipe.kept:  # its functions are traced once
         pipe.kept["stream"] = step_model(pipe.backbone), _parts(task, pipe)
     cached, parts = pipe.kept["stream"]
-    given = (features["token_ids"], features["padding_mask"])
-    return stream(cached, *given, **options, **parts)
+    given, source = prompts_of(features)
+    return stream(cached, *given, source=source, **options, **parts)
+
+
+def prompts_of(features: dict[str, Any]) -> tuple[tuple, tuple]:
+    """What is gone on with, and what is read for it: (token_ids, padding_mask) each, or ()."""
+    own = (features["token_ids"], features["padding_mask"])
+    if DECODER + "token_ids" not in features:
+        return own, ()
+    return (features[DECODER + "token_ids"], features[DECODER + "padding_mask"]), own
 
 
 def _parts(task: Any, pipe: Any) -> dict[str, Any]:
     """What generation needs of a tokenizer."""
     writing = task.writing(pipe.tokenizer)
     ends = {writing.specials[writing.end], pipe.tokenizer.end_token_id}
-    drop = sorted({*writing.specials.values(), *ends, *template_of(pipe.tokenizer).start})
+    begun = (*template_of(pipe.tokenizer).start, *decoder_start(pipe.tokenizer))
+    drop = sorted({*writing.specials.values(), *ends, *begun})
     return {
         "end_ids": tuple(sorted(ends)),
         "stop": task.stop,

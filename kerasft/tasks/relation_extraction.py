@@ -10,10 +10,9 @@ from kerasft._core.checks import in_range, one_of, whole
 from kerasft._core.errors import InputError
 from kerasft.backbones import family_of, pieces, template_of
 from kerasft.heads import POOLINGS, ClassificationHead
-from kerasft.methods import Adapted, adapt
 from kerasft.preprocessing import beside, pack
 from kerasft.tasks._losses import SoftmaxLoss
-from kerasft.tasks._models import functional
+from kerasft.tasks._models import for_a_head, functional
 
 _BORDERS = ("head_start", "head_end", "tail_start", "tail_end")
 # Head opens, head closes, tail opens, tail closes, as `marks` numbers them.
@@ -166,8 +165,7 @@ class RelationExtraction:
 
         from kerasft.tasks._pairs import MarkerPool
 
-        adapted = backbone if isinstance(backbone, Adapted) else adapt(backbone)
-        names = [i.name.split(":")[0] for i in adapted.backbone.inputs]
+        adapted, names = for_a_head(backbone)
         inputs = {n: keras.Input((None,), dtype="int32", name=n) for n in (*names, "marks")}
         features = adapted({n: inputs[n] for n in names})
         sequence = features["sequence_output"] if isinstance(features, dict) else features

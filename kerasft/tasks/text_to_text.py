@@ -8,8 +8,10 @@ from typing import Any, ClassVar
 import numpy as np
 
 from kerasft._core.errors import InputError
+from kerasft.backbones import decoder_start
 from kerasft.metrics.generation import LANGUAGES
-from kerasft.tasks import _writers
+from kerasft.tasks import _language, _sources, _writers
+from kerasft.tasks._models import language_model
 from kerasft.tasks.causal_lm import CausalLM
 
 # How an instruction names a language; another is taken as it is written.
@@ -19,17 +21,23 @@ _TEXT = "{text}"
 
 @dataclass(frozen=True)
 class TextToText:
-    """Text to text on a decoder: an instruction and a text, and the text that is to follow.
+    """Text to text: an instruction and a text, and the text that is to follow.
 
         loss = - sum_t log p(y_t | instruction(x), y_<t) / |y|
+
+    A decoder reads instruction, text and target as one sequence of at most `max_length` tokens. Of
+    an encoder-decoder (BART, T5) the encoder reads instruction and text, the decoder writes the
+    target, and each has `max_length` tokens.
 
     Args:
         instruction: what the model is told; `{text}` stands for the text, `{source}` and `{target}`
             for the languages.
         source_language: language of the texts, `en`, `zh` or a name, for the instruction.
         target_language: language of the targets; it also says how the scores cut words.
-        template: as in `CausalLM`; `auto` and `none` write instruction and target as they stand.
-        separator: what stands between instruction and target where there is no template.
+        template: as in `CausalLM`; `auto` and `none` write instruction and target as they stand,
+            and an encoder-decoder takes no other.
+        separator: what stands between instruction and target where there is no template; nothing
+            does on an encoder-decoder.
         packing, overlong, max_length, max_new_tokens, temperature, top_k, top_p,
             repetition_penalty, beams, length_penalty, stop, label_smoothing: as in `CausalLM`.
 
@@ -114,12 +122,21 @@ class TextToText:
 
     def writing(self, tokenizer: Any) -> Any:
         """How this task writes to a tokenizer's model."""
+        if decoder_start(tokenizer) and self.template not in ("auto", "none"):
+            raise InputError(
+                "An encoder-decoder reads a text as it stands, without turns. Received: "
+                f"task.template={self.template!r}. Use `auto` or `none`."
+            )
         return self.writer.writing(tokenizer)
 
     def written(self, tokenizer: Any, fields: dict[str, list]) -> dict[str, list]:
         """Examples as segments, which `encode` reads."""
         before, after = self._around
         prompts = [before + text + after for text in fields["text"]]
+        if decoder_start(tokenizer):
+            writing = self.writing(tokenizer)
+            both = zip(prompts, fields["target"], strict=True)
+            return {"segments": [_language.pair_segments(writing, *pair) for pair in both]}
         pairs = {"prompt": prompts, "completion": fields["target"]}
         return self.writer.written(tokenizer, pairs)
 
@@ -131,13 +148,24 @@ class TextToText:
         Args:
             tokenizer: a KerasHub tokenizer.
             fields: `text` string [batch], or `segments` from `written`.
+
+        Returns:
+            As `CausalLM.encode`; of an encoder-decoder `token_ids` and `padding_mask` are the
+            source's, and the target is `decoder_token_ids` and `decoder_padding_mask`, int32
+            [batch, its own length]; of texts, what the decoder begins with.
         """
         import tensorflow as tf
 
-        if "segments" in fields:
+        if "segments" in fields and not decoder_start(tokenizer):
             return self.writer.encode(tokenizer, fields)
+        writing, segments = self.writing(tokenizer), fields.get("segments")
+        if segments is not None:
+            return _sources.crossed(tokenizer, writing, segments, self.max_length, learn=True)
         before, after = self._around
         prompts = tf.strings.join([before, fields["text"], after])
+        if decoder_start(tokenizer):
+            segments = _language.prompt_segments(writing, prompts)
+            return _sources.crossed(tokenizer, writing, segments, self.max_length, learn=False)
         return self.writer.encode(tokenizer, {"prompt": prompts})
 
     def targets(self, fields: dict[str, list], features: dict[str, np.ndarray]) -> np.ndarray:
@@ -147,8 +175,9 @@ class TextToText:
     # --- model: a language model's ----------------------------------------------------------------
 
     def build(self, backbone: Any) -> Any:
-        """Connect a decoder to its own output embeddings; see `CausalLM.build`."""
-        return self.writer.build(backbone)
+        """Connect a decoder, or an encoder-decoder's, to its own output embeddings; see
+        `CausalLM.build`."""
+        return language_model(backbone, "causal_lm", source=True)
 
     def trained(self, model: Any) -> Any:
         """The model that is fitted: of packed rows one with the same weights."""

@@ -45,8 +45,17 @@ class Case:
 
     @property
     def features(self) -> dict[str, np.ndarray]:
-        """Three rows of 8, 7 and 6 real tokens."""
+        """Three rows of 8, 7 and 6 real tokens; a decoder's after an encoder of two less."""
         return tiny.features(self.backbone)
+
+    @property
+    def crossed(self) -> bool:
+        """Whether it is an encoder-decoder, whose outputs are its decoder's."""
+        return self.family.kind == "encoder-decoder"
+
+    def named(self, name: str) -> str:
+        """The backbone's name of an input of the sequence that the outputs belong to."""
+        return f"decoder_{name}" if self.crossed else name
 
 
 def check_family(family: Any, *, parts: Iterable[str] | None = None) -> dict[str, str]:
@@ -72,10 +81,14 @@ def check_family(family: Any, *, parts: Iterable[str] | None = None) -> dict[str
     return {name: FAMILY_PARTS[name](case) or "passed" for name in wanted}
 
 
+# What the classes of norms call what they multiply with.
+_SCALES = ("gamma", "scale", "weight")
+
+
 def _sites(case: Case) -> None:
     found = sites(case.backbone)
     equal(found.family, case.family, "the family")
-    equal(len(found.blocks), 1 if case.family.shares_blocks else 2, "blocks")
+    equal(len(found.blocks), 1 if case.family.shares_blocks else 4 if case.crossed else 2, "blocks")
     for index, block in enumerate(found.blocks):
         for role, site in block.projections.items():
             equal(site.path, f"blocks.{index}.{role}", "a site's path")
@@ -83,7 +96,7 @@ def _sites(case: Case) -> None:
             equal((role in ROLES, right), (True, True), f"{site.path} is a projection")
         kernels = [site.layer.kernel.path for site in block.projections.values()]
         _covered(block, ("kernel",), kernels)
-        _covered(block, ("gamma", "scale"), [_scale(norm).path for norm in block.norms])
+        _covered(block, _SCALES, [_scale(norm).path for norm in block.norms])
     with refused("must be one of", "a role that is not there"):
         list(found.targets(("query", "nothing")))
 
@@ -95,18 +108,18 @@ def _covered(block: Any, endings: tuple[str, ...], paths: list[str]) -> None:
 
 
 def _scale(norm: Any) -> Any:
-    return next(v for v in norm.variables if v.path.rsplit("/", 1)[-1] in ("gamma", "scale"))
+    return next(v for v in norm.variables if v.path.rsplit("/", 1)[-1] in _SCALES)
 
 
 def _padding(case: Case) -> None:
     narrow = case.features
-    rows, length = narrow["token_ids"].shape
+    rows, length = narrow[case.named("token_ids")].shape
     # What stands on padding must not matter, so it is not the pad id here.
     wide = {n: np.pad(v, [(0, 0), (0, 3)], constant_values=1) for n, v in narrow.items()}
-    if "padding_mask" in wide:
-        wide["padding_mask"][:, length:] = 0
+    for name in (n for n in wide if n.endswith("padding_mask")):
+        wide[name][:, narrow[name].shape[1] :] = 0
     before, after = (_sequence(_rig.answers(case.backbone, x)) for x in (narrow, wide))
-    real = narrow.get("padding_mask", np.ones((rows, length), np.int32)).astype(bool)
+    real = narrow.get(case.named("padding_mask"), np.ones((rows, length), np.int32)).astype(bool)
     before, after = before[real], after[:, :length][real]
     if case.family.maskable:
         close(after, before, 1e-5, "with more padding the outputs of real tokens")
@@ -116,19 +129,26 @@ def _padding(case: Case) -> None:
 
 
 def _sequence(out: dict[str, np.ndarray]) -> np.ndarray:
-    return out["sequence_output"] if "sequence_output" in out else out["output"]
+    known = ("decoder_sequence_output", "sequence_output", "output")
+    return next(out[name] for name in known if name in out)
 
 
 def _direction(case: Case) -> None:
-    """A decoder's token does not see what follows it; an encoder's does."""
+    """A decoder's token does not see what follows it; an encoder's does, and so does a decoder
+    what its encoder has read."""
     x = case.features
     changed = {n: v.copy() for n, v in x.items()}
-    changed["token_ids"][0, -1] += 1
+    changed[case.named("token_ids")][0, -1] += 1
     before, after = (_sequence(_rig.answers(case.backbone, v))[0] for v in (x, changed))
     equal(difference(after[-1], before[-1]) > 1e-4, True, "a token moves its own output")
     moved = difference(after[:-1], before[:-1])
-    decoder = case.family.kind == "decoder"
+    decoder = case.family.kind != "encoder"
     equal(moved == 0.0, decoder, f"tokens before the changed one are left alone (moved {moved})")
+    if case.crossed:
+        changed = {n: v.copy() for n, v in x.items()}
+        changed["encoder_token_ids"][0, -1] += 1
+        moved = difference(_sequence(_rig.answers(case.backbone, changed))[0][0], before[0])
+        equal(moved > 1e-4, True, f"the source's last token moves the first output ({moved:.2g})")
 
 
 def _description(case: Case) -> None:
@@ -199,6 +219,10 @@ def _stored(tokenizer: Any) -> Any:
 def _heads(case: Case) -> None:
     adapted = adapt(case.backbone)
     x = case.features
+    if case.crossed:
+        with refused("an encoder-decoder, which writes texts", "a head on an encoder-decoder"):
+            _rig.TASK.build(adapted)
+        return
     inputs = {n: keras.Input((None,), dtype="int32", name=n) for n in x}
     features = adapted(inputs)
     out = _rig.answers(case.backbone, x)

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from kerasft._core import stack
-from kerasft.backbones import template_of
-from kerasft.data import encoder, input_specs, kinds_of, tensors_of
+from kerasft.backbones import input_names, template_of
+from kerasft.data import encoder, input_specs, kinds_of, mask_of, tensors_of
 from kerasft.data.fields import KINDS
 from kerasft.evaluation import Collector
 from kerasft.pipeline import Pipeline
@@ -27,6 +27,7 @@ import keras  # noqa: E402  (after the backend is chosen)
 import tensorflow as tf  # noqa: E402
 
 _FEATURES = ("token_ids", "segment_ids", "padding_mask")
+_SECOND = ("decoder_token_ids", "decoder_padding_mask")
 ROWS = 7
 
 
@@ -138,20 +139,26 @@ def _encode(case: Case) -> None:
     eager = {n: np.asarray(v) for n, v in task.encode(tokenizer, given).items()}
     same(together, eager, "encoding in the graph and outside, the")
     equal(set(_FEATURES) <= set(together), True, f"the features hold {_FEATURES}")
-    ids, mask = together["token_ids"], together["padding_mask"]
-    equal({together[n].dtype.name for n in _FEATURES}, {"int32"}, "types of the features")
-    equal(ids.shape[1] <= task.max_length, True, "the width is at most `max_length`")
-    equal(bool((np.diff(mask, axis=1) <= 0).all()), True, "padding is on the right")
-    equal(bool((mask.sum(1) > 0).all()), True, "every row has something to read")
-    pad = template_of(tokenizer).pad
-    equal(set(ids[mask == 0]) <= {pad}, True, "padding holds the pad id")
+    names = (*_FEATURES, *(n for n in _SECOND if n in together))
+    equal(set(case.pipe.inputs) <= set(together), True, "the features hold the model's inputs")
+    equal({together[n].dtype.name for n in names}, {"int32"}, "types of the features")
+    for before in sorted({n.partition("token_ids")[0] for n in names if n.endswith("token_ids")}):
+        _check_padding(case, together[f"{before}token_ids"], together[f"{before}padding_mask"])
     owner = together.get("row", np.arange(ROWS))
     equal(sorted(set(owner.tolist())), list(range(ROWS)), "every row has a sequence")
     for row in range(ROWS):
         alone = graph({name: values[row : row + 1] for name, values in texts.items()})
-        width = int(mask[owner == row].sum(1).max())
-        cut = {n: together[n][owner == row][:, :width] for n in _FEATURES}
-        same({n: alone[n] for n in _FEATURES}, cut, f"row {row} alone and among others, the")
+        sizes = {n: together[mask_of(n, together)][owner == row].sum(1) for n in names}
+        cut = {n: together[n][owner == row][:, : int(sizes[n].max())] for n in names}
+        same({n: alone[n] for n in names}, cut, f"row {row} alone and among others, the")
+
+
+def _check_padding(case: Case, ids: np.ndarray, mask: np.ndarray) -> None:
+    equal(ids.shape[1] <= case.task.max_length, True, "the width is at most `max_length`")
+    equal(bool((np.diff(mask, axis=1) <= 0).all()), True, "padding is on the right")
+    equal(bool((mask.sum(1) > 0).all()), True, "every row has something to read")
+    pad = template_of(case.pipe.tokenizer).pad
+    equal(set(ids[mask == 0]) <= {pad}, True, "padding holds the pad id")
 
 
 def _ragged(specs: dict[str, Any]) -> set[str]:
@@ -161,7 +168,7 @@ def _ragged(specs: dict[str, Any]) -> set[str]:
 def _model(case: Case) -> None:
     model, out = case.pipe.model, case.outputs_of_model
     equal(type(model).__name__, "Functional", "the class of the model")
-    names = [i.name.split(":")[0] for i in case.pipe.backbone.inputs]
+    names = input_names(case.pipe.backbone)
     equal(set(names) <= set(case.pipe.inputs), True, "the model has the backbone's inputs")
     count = ROWS if case.task.sides is None else len(case.encoded["token_ids"])
     equal((out.dtype.name, out.shape[0]), ("float32", count), "type and rows of the outputs")

@@ -10,7 +10,7 @@ import numpy as np
 
 from kerasft._core import stack
 from kerasft.backbones import FAMILIES, Family
-from kerasft.backbones._surgery import in_graph
+from kerasft.backbones._surgery import in_graph, steady_paths
 
 WORDS = ("the", "film", "was", "good", "bad", "a", "story", "free", "prize", "call", "now", "you")
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
@@ -50,6 +50,7 @@ SIZES: dict[str, dict[str, Any]] = {
     "electra": {"embedding_dim": 12},
     "deberta_v3": {"bucket_size": 8},
     "qwen3": {"head_dim": 6},
+    "t5": {"key_value_dim": 6},
     "gemma": {"head_dim": 6},
 }
 _SPECIALS = {
@@ -73,6 +74,8 @@ _SPECIALS = {
     "llama": ("<unk>", "<s>", "</s>"),
     "mistral": ("<unk>", "<s>", "</s>"),
     "gemma": ("<pad>", "<eos>", "<bos>", "<unk>"),
+    "bart": ("<s>", "<pad>", "</s>", "<unk>"),
+    "t5": ("<pad>", "</s>", "<unk>"),
 }
 
 
@@ -102,11 +105,11 @@ def backbone(name: str | Family, seed: int = 0, **overrides: Any) -> Any:
     row = family(name)
     rotary = row.kind == "decoder" and row.name not in ("gpt2", "opt")
     options = dict(_ROTARY if rotary else _ENCODER) | SIZES.get(row.name, {})
-    if row.name == "f_net":
-        options.pop("num_heads")
+    for lacking in {"f_net": ("num_heads",), "t5": ("max_sequence_length",)}.get(row.name, ()):
+        options.pop(lacking)
     size = "vocab_size" if row.name == "electra" else "vocabulary_size"
     options |= {size: tokenizer(row).vocabulary_size(), "dtype": "float32"}
-    made = getattr(keras_hub.models, row.backbone)(**(options | overrides))
+    made = steady_paths(getattr(keras_hub.models, row.backbone)(**(options | overrides)))
     randomize(made, seed)
     return made
 
@@ -213,7 +216,8 @@ def features(backbone: Any, rows: int = 3, length: int = 8, seed: int = 0) -> di
         backbone: a KerasHub backbone, or a model with the same inputs.
 
     Returns:
-        `token_ids` and, where the backbone takes them, `padding_mask` and `segment_ids`.
+        `token_ids` and, where the backbone takes them, `padding_mask` and `segment_ids`; for an
+        encoder-decoder those of its two sequences, the decoder's two places shorter.
     """
     random = np.random.default_rng(seed)
     places = np.arange(length)[None, :]
@@ -223,4 +227,7 @@ def features(backbone: Any, rows: int = 3, length: int = 8, seed: int = 0) -> di
         "padding_mask": mask,
         "segment_ids": ((places >= length // 2) * mask).astype(np.int32),
     }
-    return {name: known[name] for name in (i.name.split(":")[0] for i in backbone.inputs)}
+    names = tuple(i.name.split(":")[0] for i in backbone.inputs)
+    for name, values in tuple(known.items()):
+        known |= {f"encoder_{name}": values, f"decoder_{name}": values[:, 2:]}
+    return {name: known[name] for name in names}

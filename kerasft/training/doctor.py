@@ -86,7 +86,7 @@ def _tokens(prepared: Prepared, tokenizer: Any) -> tuple[dict[str, Any], Feed]:
     lengths = encode_rows([rows], encoder(long, tokenizer, task.reads), pad=pad).lengths
     kept = encode_rows([rows], encoder(task, tokenizer, task.reads), task, pad=pad)
     plan = Plan(kept.lengths, settings.batch_size, prepared.recipe.seed)
-    feed = Feed(kept, plan, ("padding_mask", *kept.ids))
+    feed = Feed(kept, plan, kept.names)
     limit = task.most_ids(tokenizer) if hasattr(task, "most_ids") else task.max_length
     tokens = {
         "sample": len(next(iter(rows.values()))),

@@ -30,6 +30,8 @@ FIXES = {
     "qwen": (None, 1e-6),
     "qwen3": (None, 1e-6),
     "gemma": (None, 1e-6),
+    "bart": ("gelu", 1e-5),
+    "t5": (None, 1e-6),
 }
 
 
@@ -61,7 +63,7 @@ def test_the_table_names_classes_that_are_there():
         assert hasattr(keras_hub.tokenizers, family.tokenizer)
         for model_type in family.model_types:
             assert model_type in family_of_model_type(model_type).model_types
-    assert {family.kind for family in FAMILIES} == {"encoder", "decoder"}
+    assert {family.kind for family in FAMILIES} == {"encoder", "decoder", "encoder-decoder"}
     assert set(FIXES) == set(NAMES)
 
 
@@ -69,13 +71,15 @@ def test_what_a_family_can_do():
     rows = {family.name: family for family in FAMILIES}
     assert [name for name in NAMES if not rows[name].maskable] == ["f_net"]
     assert [name for name in NAMES if rows[name].shares_blocks] == ["albert"]
-    assert [name for name in NAMES if not rows[name].packable] == ["f_net"]
-    assert [name for name in NAMES if rows[name].unpackable] == ["f_net"]
+    assert [name for name in NAMES if not rows[name].packable] == ["f_net", "bart", "t5"]
+    assert [name for name in NAMES if rows[name].unpackable] == ["f_net", "bart", "t5"]
+    assert [name for name in NAMES if rows[name].starts] == ["bart", "t5"]
+    assert [name for name in NAMES if rows[name].head is None] == ["bart", "t5"]
 
 
 def test_a_foreign_backbone_and_model_type_are_refused():
-    with pytest.raises(InputError, match="Received: T5Backbone"):
-        family_of("T5Backbone")
+    with pytest.raises(InputError, match="Received: WhisperBackbone"):
+        family_of("WhisperBackbone")
     with pytest.raises(InputError, match="FNet and OPT are loaded from KerasHub presets"):
         family_of_model_type("fnet")
 

@@ -82,6 +82,8 @@ def read_head(folder: str) -> Head | None:
     if named and not any(p.ending in name for p in PROBLEMS.values() for name in named):
         return None
     store, family = open_store(folder), family_of_model_type(layout.model_type)
+    if family.head is None:
+        return None
     problem = _kind(named, store, family)
     if problem is None:
         return None
