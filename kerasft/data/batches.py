@@ -182,7 +182,8 @@ def encoder(task: Any, tokenizer: Any, names: tuple[str, ...] | None = None) -> 
     # What is read to learn from may have to be written first: a chat, as its template does.
     written = getattr(task, "written", None) if names == task.reads else None
 
-    @tf.function(input_signature=[specs])
+    # Without autograph, which would wrap an error of ours in one of TensorFlow's.
+    @tf.function(input_signature=[specs], autograph=False)
     def graph(fields):
         return task.encode(tokenizer, fields)
 

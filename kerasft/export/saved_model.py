@@ -78,7 +78,7 @@ def write_saved_model(pipe: Any, folder: str) -> None:
     # A task that runs its model many times (a text is generated) says itself how it answers.
     whole = getattr(task, "answer", None)
 
-    @tf.function(input_signature=given, autograph=whole is None)
+    @tf.function(input_signature=given, autograph=False)
     def serving_default(*values):
         fields = {n: _unpadded(v) for n, v in zip(task.inputs, values, strict=True)}
         if whole is not None:

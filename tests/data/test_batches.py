@@ -5,7 +5,10 @@ import itertools
 import numpy as np
 import pytest
 
+from kerasft import InputError
+from kerasft.backbones import set_template
 from kerasft.data import Encoded, Feed, Plan, batches, encoder
+from kerasft.preprocessing import Template
 from kerasft.tasks import TextClassification
 from kerasft.testing import tiny
 
@@ -124,3 +127,12 @@ def test_batches_of_one_width_with_a_pad_id():
         ids, mask = x["token_ids"].numpy(), x["padding_mask"].numpy()
         assert ids.shape[1] == 16
         assert (ids[mask == 0] == 3).all() and (mask == 0).any()
+
+
+def test_an_error_of_ours_stays_one_inside_the_graph():
+    """TensorFlow would make a `StagingError` of it, which the command line calls our failure."""
+    tokenizer = tiny.tokenizer("bert")
+    set_template(tokenizer, Template((2,) * 5, (3,) * 5, (3,) * 5, 0))
+    task = TextClassification(labels=("a", "b"), pair=True, max_length=8)
+    with pytest.raises(InputError, match="leaves no room"):
+        encoder(task, tokenizer)({"text": ["a"], "text_pair": ["b"]})
