@@ -19,6 +19,7 @@ torch afterwards, so very small gradients move a little less in the first steps 
 import argparse
 import dataclasses
 import json
+import os
 import random
 import sys
 import tempfile
@@ -217,6 +218,7 @@ def summary(found: dict[str, dict], side: Side) -> dict[str, Any]:
         "steps": len(batches),
         "learned tokens a step": float(np.mean([(b["targets"] >= 0).sum() for b in batches])),
         "positions a step": float(np.mean([b["targets"].size for b in batches])),
+        "rows to train on": len(side.feeds["train"].rows),
         "test rows": len(side.feeds["test"].rows),
         "learned tokens of the test": int(sum((b["targets"] >= 0).sum() for b in side.test)),
     }
@@ -236,10 +238,11 @@ def summary(found: dict[str, dict], side: Side) -> dict[str, Any]:
     values["time of these steps, kerasft over trainer"] = values[keys[0]] / values[keys[1]]
     whole = [sum(sides[name]["seconds"]) for name in ("kerasft", "trainer")]
     values["time of all steps, kerasft over trainer"] = whole[0] / whole[1]
+    texts = min(WRITTEN, len(side.feeds["test"].rows))
     for name in side.form["scores"]:
         for when in ("before", "after"):
             key = f"{name} {when}"
-            values[f"kerasft {key}, {WRITTEN} greedy texts"] = sides["kerasft"][key]
+            values[f"kerasft {key}, {texts} greedy texts"] = sides["kerasft"][key]
     return values
 
 
@@ -285,6 +288,8 @@ def job_of(args: argparse.Namespace) -> dict[str, Any]:
 def main() -> int:
     """Run both sides, one after the other, and record the run."""
     args = parse()
+    # Torch's threads wait for each other in loops, so that times of a busy machine say nothing.
+    load = f"load of the machine at the start={os.getloadavg()[0]:.1f}"
     job = job_of(args)
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder)
@@ -296,12 +301,14 @@ def main() -> int:
         found = {name: runs[0] for name, runs in harness.in_turns([args.seed], **sides).items()}
         values = summary(found, side)
     if args.no_record:
-        print(json.dumps({"values": values, "sides": found}, indent=1))
+        print(json.dumps({"load": load, "values": values, "sides": found}, indent=1))
         return 0
-    return harness.finish(record(args, job, values, found))
+    return harness.finish(record(args, job, values, found, load))
 
 
-def record(args: argparse.Namespace, job: dict, values: dict, found: dict[str, dict]) -> Path:
+def record(
+    args: argparse.Namespace, job: dict, values: dict, found: dict[str, dict], load: str
+) -> Path:
     """The run file: 3 % of perplexity, and learning at all."""
     after = values["kerasft perplexity after"]
     bounds = [
@@ -328,7 +335,7 @@ def record(args: argparse.Namespace, job: dict, values: dict, found: dict[str, d
         "function. Greedy texts have no bound.",
         values=values,
         bounds=bounds,
-        raw={"settings": told} | raw,
+        raw={"settings": [*told, load]} | raw,
         seeds=[args.seed],
         packages=found["trainer"]["packages"],
     )
