@@ -147,7 +147,6 @@ REPLICAS = (
     "packed chats",
     "search with hard negatives",
     "masks",
-    "summaries",
 )
 LIGHT = ("config", "fields", "model", "loss", "metrics", "judged", "decode")
 ELSEWHERE = {
@@ -162,11 +161,12 @@ WINDOWS = {
     ("answers", "xlm_roberta"),
     ("answers or none", "roberta"),
     ("masks", "f_net"),
+    ("summaries", "t5"),
 }
 # What writes text needs a decoder; one of each kind of tokenizer.
 WRITERS = {("completions", "gemma"), ("packed chats", "gpt2"), ("texts", "llama3")}
 WRITERS |= {("translations", "llama"), ("asked labels by likelihood", "gpt2")}
-WRITERS |= {("summaries", "bart"), ("summaries", "t5")}
+WRITERS |= {("summaries", "bart")}
 
 
 def supported(name, family):
