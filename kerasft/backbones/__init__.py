@@ -1,9 +1,7 @@
 """Level 2: pretrained backbones, their tokenizers, and the places in them."""
 
-from kerasft.backbones.crossing import input_names, run, steady
 from kerasft.backbones.describe import (
     build_backbone,
-    decoder_start,
     describe_backbone,
     load_tokenizer,
     save_tokenizer,
@@ -13,7 +11,7 @@ from kerasft.backbones.describe import (
 from kerasft.backbones.families import FAMILIES, Family, HeadStyle, family_of
 from kerasft.backbones.load import load, presets
 from kerasft.backbones.offsets import Pieces, pieces, surfaces
-from kerasft.backbones.packing import check_packable, run_packed
+from kerasft.backbones.packing import run_packed
 from kerasft.backbones.sites import ROLES, Block, Site, Sites, sites
 from kerasft.backbones.vocabulary import lm_logits
 
@@ -27,22 +25,17 @@ __all__ = [
     "Site",
     "Sites",
     "build_backbone",
-    "check_packable",
-    "decoder_start",
     "describe_backbone",
     "family_of",
-    "input_names",
     "lm_logits",
     "load",
     "load_tokenizer",
     "pieces",
     "presets",
-    "run",
     "run_packed",
     "save_tokenizer",
     "set_template",
     "sites",
-    "steady",
     "surfaces",
     "template_of",
 ]

@@ -183,7 +183,8 @@ def read_fixes(backbone: Any) -> dict[str, Any]:
     roles, norms = LAYOUTS[type(block).__name__]
     owner, name = resolve(block, norms[0])
     found: dict[str, Any] = {"layer_norm_epsilon": float(getattr(owner, name).epsilon)}
-    if "gate" not in roles:
+    # The gate of a gated block has the activation, but T5's: what it calls its gate is linear.
+    if "gate" not in roles or type(block).__name__ == "T5TransformerLayer":
         owner, name = resolve(block, roles["up"])
         found["activation"] = _name_of(getattr(owner, name).activation)
     for path in norms:

@@ -8,7 +8,7 @@ from typing import Any
 
 from kerasft.backbones import _surgery
 from kerasft.backbones.families import family_of
-from kerasft.data import DECODER
+from kerasft.data.encoded import DECODER
 
 _ENCODER = "encoder_"
 

@@ -12,7 +12,7 @@ from kerasft.data.batches import (
     tensors_of,
 )
 from kerasft.data.bundled import embedded
-from kerasft.data.encoded import DECODER, Batch, Encoded, encode_rows, mask_of
+from kerasft.data.encoded import Batch, Encoded, encode_rows
 from kerasft.data.labels import (
     check_labels,
     chunk_labels,
@@ -30,7 +30,6 @@ from kerasft.data.stats import Duplicates, Summary, duplicates, quantiles, summa
 from kerasft.data.tagged import join
 
 __all__ = [
-    "DECODER",
     "Batch",
     "DataSpec",
     "Duplicates",
@@ -57,7 +56,6 @@ __all__ = [
     "kinds_of",
     "label_field",
     "make_splits",
-    "mask_of",
     "mask_tokens",
     "open_source",
     "order_labels",

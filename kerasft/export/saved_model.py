@@ -11,7 +11,8 @@ from kerasft._core import files, stack
 from kerasft._core.checks import whole
 from kerasft._core.errors import InputError, KerasftError
 from kerasft.backbones import pieces, template_of
-from kerasft.data import input_specs, kinds_of, mask_of, tensors_of
+from kerasft.data import input_specs, kinds_of, tensors_of
+from kerasft.data.encoded import mask_of
 from kerasft.export.gate import check_saved_model
 
 TOLERANCE = 1e-5

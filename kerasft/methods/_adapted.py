@@ -3,7 +3,8 @@
 from typing import Any
 
 from kerasft._core import stack
-from kerasft.backbones import build_backbone, describe_backbone, lm_logits, run, run_packed, steady
+from kerasft.backbones import build_backbone, describe_backbone, lm_logits, run_packed
+from kerasft.backbones.crossing import run, steady
 from kerasft.methods import registry
 
 stack.ensure()

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from kerasft.data import mask_of
+from kerasft.data.encoded import mask_of
 from kerasft.preprocessing import by_row
 
 

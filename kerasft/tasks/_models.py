@@ -3,7 +3,9 @@
 from typing import Any
 
 from kerasft._core.errors import InputError
-from kerasft.backbones import check_packable, family_of, input_names
+from kerasft.backbones import family_of
+from kerasft.backbones.crossing import input_names
+from kerasft.backbones.packing import check_packable
 from kerasft.methods import Adapted, adapt
 
 

@@ -4,8 +4,9 @@ from typing import Any
 
 import tensorflow as tf
 
-from kerasft.backbones import decoder_start, template_of
-from kerasft.data import DECODER
+from kerasft.backbones import template_of
+from kerasft.backbones.describe import decoder_start
+from kerasft.data.encoded import DECODER
 from kerasft.tasks import _language, _writers
 
 

@@ -8,8 +8,10 @@ import tensorflow as tf
 
 from kerasft._core.checks import in_range, whole
 from kerasft._core.errors import InputError
-from kerasft.backbones import decoder_start, template_of
-from kerasft.data import DECODER, encoder
+from kerasft.backbones import template_of
+from kerasft.backbones.describe import decoder_start
+from kerasft.data import encoder
+from kerasft.data.encoded import DECODER
 from kerasft.generation import beam_search, detokenizer, generate, step_model, stream
 from kerasft.methods import Adapted
 from kerasft.preprocessing import taken, windows

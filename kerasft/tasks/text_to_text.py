@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from kerasft._core.errors import InputError
-from kerasft.backbones import decoder_start
+from kerasft.backbones.describe import decoder_start
 from kerasft.metrics.generation import LANGUAGES
 from kerasft.tasks import _language, _sources, _writers
 from kerasft.tasks._models import language_model

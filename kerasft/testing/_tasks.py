@@ -12,8 +12,10 @@ from typing import Any
 import numpy as np
 
 from kerasft._core import stack
-from kerasft.backbones import input_names, template_of
-from kerasft.data import encoder, input_specs, kinds_of, mask_of, tensors_of
+from kerasft.backbones import template_of
+from kerasft.backbones.crossing import input_names
+from kerasft.data import encoder, input_specs, kinds_of, tensors_of
+from kerasft.data.encoded import mask_of
 from kerasft.data.fields import KINDS
 from kerasft.evaluation import Collector
 from kerasft.pipeline import Pipeline

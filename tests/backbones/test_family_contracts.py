@@ -31,7 +31,7 @@ FIXES = {
     "qwen3": (None, 1e-6),
     "gemma": (None, 1e-6),
     "bart": ("gelu", 1e-5),
-    "t5": (None, 1e-6),
+    "t5": ("relu", 1e-6),
 }
 
 

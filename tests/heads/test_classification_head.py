@@ -58,7 +58,7 @@ def test_an_unknown_pooling_names_the_known_ones():
 
 
 def test_own_pooling_of_the_families():
-    for family in FAMILIES:
+    for family in (f for f in FAMILIES if f.kind != "encoder-decoder"):
         own = "last" if family.kind == "decoder" else "cls"
         head = ClassificationHead(2)
         assert head.resolved_pooling(family) == own

@@ -171,7 +171,6 @@ REPLICAS = (
     "search with hard negatives",
     "masks",
     "long texts",
-    "summaries",
 )
 LIGHT = ("config", "fields", "model", "loss", "metrics", "judged", "decode")
 ELSEWHERE = {
@@ -186,11 +185,12 @@ WINDOWS = {
     ("answers", "xlm_roberta"),
     ("answers or none", "roberta"),
     ("masks", "f_net"),
+    ("summaries", "t5"),
 }
 # What writes text needs a decoder; one of each kind of tokenizer.
 WRITERS = {("completions", "gemma"), ("packed chats", "gpt2"), ("texts", "llama3")}
 WRITERS |= {("translations", "llama"), ("asked labels by likelihood", "gpt2")}
-WRITERS |= {("summaries", "bart"), ("summaries", "t5")}
+WRITERS |= {("summaries", "bart")}
 
 
 def supported(name, family):

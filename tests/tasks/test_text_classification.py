@@ -36,6 +36,8 @@ PACKING = {
     "f_net": CLASSIC,
     "roberta": DOUBLE,
     "xlm_roberta": DOUBLE,
+    "bart": DOUBLE,
+    "t5": ([], ["</s>"], ["</s>"], 0),
     "gpt2": ([], ["<|endoftext|>"], [], 0),
     "opt": (["</s>"], ["</s>"], [], 0),
     "llama": (["<s>"], ["</s>"], [], 0),
