@@ -37,13 +37,12 @@ PACKAGE = {
 }
 ROOMS = {
     "backbones": """FAMILIES ROLES Block Family HeadStyle Pieces Site Sites build_backbone
-        check_packable decoder_start input_names run steady
         describe_backbone family_of lm_logits load load_tokenizer pieces presets run_packed
         save_tokenizer set_template sites surfaces template_of""",
     "backbones.huggingface": """Head MaskedWeights load_folder read_head read_masked_head
         write_folder""",
-    "data": """DECODER Batch DataSpec Duplicates Encoded Feed PackedPlan Plan Source Split
-        Summary batches mask_of
+    "data": """Batch DataSpec Duplicates Encoded Feed PackedPlan Plan Source Split
+        Summary batches
         check_labels chunk_labels discover_labels draw_of duplicates embedded encode_rows encoder
         feed_of helpers
         input_specs join kinds_of label_field make_splits mask_tokens open_source order_labels
