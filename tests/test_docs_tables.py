@@ -221,3 +221,14 @@ def test_the_commands_that_show_it_exist():
                 path = ROOT / file
                 assert path.exists(), word
                 assert not node or f"def {node.partition('[')[0]}(" in path.read_text("utf-8"), word
+
+
+def test_every_task_has_a_section_with_its_sample_and_recipe():
+    """docs/tasks.md: the recipes are those of the files, and the samples their first lines."""
+    page = read("docs/tasks.md")
+    assert re.findall(r"^## ([\w-]+)$", page, re.M) == sorted(tasks.names())
+    shown = re.findall(r"The recipe is `(examples/[\w-]+\.yaml)`:\n\n```\n(.*?)\n```", page, re.S)
+    assert len(shown) >= len(tasks.names()) - 1
+    for path, text in shown:
+        own = [line for line in read(path).splitlines() if not line.startswith("#")]
+        assert text.splitlines() == own, path
