@@ -141,7 +141,7 @@ FAMILIES = (
     _decoder("qwen3", "Qwen3Backbone", "Qwen3Tokenizer", "qwen3"),
     _decoder("gemma", "GemmaBackbone", "GemmaTokenizer", "gemma", "gemma2", answers=None),
     _encoder_decoder(
-        "bart", "BartBackbone", "BartTokenizer", starts=("end_token_id", "start_token_id")
+        "bart", "BartBackbone", "BartTokenizer", "bart", starts=("end_token_id", "start_token_id")
     ),
     _encoder_decoder(
         "t5", "T5Backbone", "T5Tokenizer", starts=("pad_token_id",), scaled_logits=True
@@ -168,5 +168,5 @@ def family_of_model_type(model_type: str) -> Family:
     raise InputError(
         "A Hugging Face checkpoint folder must be of one of these model types: "
         f"{known}. Received: model_type={model_type!r}. "
-        "FNet and OPT are loaded from KerasHub presets."
+        "FNet, OPT and T5 are loaded from KerasHub presets."
     )

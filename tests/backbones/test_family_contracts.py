@@ -80,7 +80,7 @@ def test_what_a_family_can_do():
 def test_a_foreign_backbone_and_model_type_are_refused():
     with pytest.raises(InputError, match="Received: WhisperBackbone"):
         family_of("WhisperBackbone")
-    with pytest.raises(InputError, match="FNet and OPT are loaded from KerasHub presets"):
+    with pytest.raises(InputError, match="FNet, OPT and T5 are loaded from KerasHub presets"):
         family_of_model_type("fnet")
 
 

@@ -13,7 +13,8 @@ from kerasft.backbones.huggingface.heads import style_of
 from kerasft.backbones.huggingface.layouts import LAYOUTS
 
 NAMES = sorted(path.parent.name for path in GOLDEN.glob("*/texts.json"))
-MODEL_TYPES = sorted({t for family in FAMILIES for t in family.model_types})
+# Encoder-decoders have no head, and a test of their own.
+MODEL_TYPES = sorted({t for f in FAMILIES if f.kind != "encoder-decoder" for t in f.model_types})
 LIMIT = 1e-5
 # A pooler that KerasHub's class has and Transformers' has not: ELECTRA's, and that of tags.
 NOT_IN_CHECKPOINTS = dict.fromkeys(
@@ -73,7 +74,7 @@ def test_every_model_type_has_a_golden_folder(capsys):
     covered = {model_type(name) for name in NAMES}
     with capsys.disabled():
         print(f"\ncovered {len(covered & set(MODEL_TYPES))} of {len(MODEL_TYPES)} model types")
-    assert covered == set(MODEL_TYPES) == {row.model_type for row in LAYOUTS}
+    assert covered == set(MODEL_TYPES) == {row.model_type for row in LAYOUTS} - {"bart"}
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -169,9 +169,8 @@ def test_texts_are_those_of_keras_hub(name):
     assert len({tuple(row) for row in expected}) > 2
 
 
-@pytest.mark.parametrize(
-    "name", [n if n == "t5" else pytest.param(n, marks=pytest.mark.slow) for n in NAMES]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
 def test_the_exported_model_writes_the_same(tmp_path, name):
     """`export` compares odd strings itself, and reads the file for ops that a server lacks."""
     pipe = _rig.pipeline(name, LoRA(rank=2), TASK)
@@ -269,7 +268,7 @@ def test_paths_of_weights_do_not_depend_on_what_was_made_before():
     assert [w.path for w in first.weights] == [w.path for w in second.weights]
 
 
-@pytest.mark.parametrize("gated", [True, False])
+@pytest.mark.parametrize("gated", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_flan_t5_keeps_its_activation(tmp_path, gated):
     """KerasHub describes it as code, which is never loaded; a pipeline says its name."""
     activation = functools.partial(keras.activations.gelu, approximate=True)

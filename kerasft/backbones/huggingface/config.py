@@ -63,7 +63,19 @@ def _canonical(layout: Layout, config: dict[str, Any], path: str) -> dict[str, A
         kinds = kinds.lower().split("|") if isinstance(kinds, str) else kinds
         config["pos_att_type"] = "|".join(sorted(str(k).strip() for k in kinds))
         _check_deberta(config, path)
+    if layout.model_type == "bart":
+        _check_bart(config, path)
     return config | _rope(config, path)
+
+
+def _check_bart(config: dict[str, Any], path: str) -> None:
+    for name in ("layers", "attention_heads", "ffn_dim"):
+        encoder, decoder = (config[f"{side}_{name}"] for side in ("encoder", "decoder"))
+        if encoder != decoder:
+            raise InputError(
+                f"{path}: encoder and decoder of KerasHub's BartBackbone are of one size. "
+                f"Received: encoder_{name}={encoder!r}, decoder_{name}={decoder!r}."
+            )
 
 
 def _check_deberta(config: dict[str, Any], path: str) -> None:

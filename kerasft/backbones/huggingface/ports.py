@@ -24,7 +24,9 @@ _LM_HEAD = "lm_head.weight"
 _SEGMENTS = "embeddings.token_type_embeddings.weight"
 _POSITIONS = "embeddings.position_embeddings.weight"
 _MOST_LAYERS = 1000
-_OFFSET = 2  # RoBERTa's positions start at 2
+_EACH_POSITIONS = ".embed_positions.weight"
+_OFFSET = 2  # RoBERTa's and BART's positions start at 2
+_LOGITS_BIAS = "final_logits_bias"
 
 
 class _Exact(np.ndarray):
@@ -74,7 +76,7 @@ def ports_of(layout: Layout, backbone: Any, config: dict[str, Any]) -> list[Port
     notebook = _Notebook(backbone)
     converter.convert_weights(backbone, notebook, config)
     roles = {
-        id(site.layer.kernel): role
+        id(site.layer.kernel): role.removeprefix("cross_")
         for block in sites(backbone).blocks
         for role, site in block.projections.items()
     }
@@ -96,7 +98,7 @@ def _stored_shape(layout, backbone, variable, key, hook, role) -> tuple[int, ...
         return (3 * width,) if key.endswith("bias") else (width, 3 * width)
     if len(shape) == 1 or key.endswith("bias"):
         return (size,)
-    if key == _POSITIONS:
+    if key == _POSITIONS or key.endswith(_EACH_POSITIONS):
         return (shape[0] + _OFFSET, shape[1])
     if layout.model_type == "gpt2":
         return (size // width, width) if role == "output" else shape
@@ -128,6 +130,11 @@ def fill(layout: Layout, backbone: Any, config: dict[str, Any], store: Store) ->
             value = port.apply(store.get(name, port.shape))
         port.variable.assign(value)
     _fold_segments(layout, backbone, store, prefix)
+    if _LOGITS_BIAS in store and store.get(_LOGITS_BIAS).any():
+        raise InputError(
+            f"{store.source}: KerasHub's {layout.backbone} has no bias of its logits. Received: "
+            f"{_LOGITS_BIAS!r} that is not 0."
+        )
 
 
 def _fold_segments(layout: Layout, backbone: Any, store: Store, prefix: str) -> None:

@@ -22,7 +22,13 @@ _MODELS = {
 }
 _WORDPIECE = ("BertTokenizer", "DistilBertTokenizer", "ElectraTokenizer")
 _UNIGRAM = ("XLMRobertaTokenizer", "AlbertTokenizer", "DebertaV3Tokenizer")
-_BYTE_PAIRS = ("RobertaTokenizer", "GPT2Tokenizer", "QwenTokenizer", "Qwen3Tokenizer")
+_BYTE_PAIRS = (
+    "RobertaTokenizer",
+    "BartTokenizer",
+    "GPT2Tokenizer",
+    "QwenTokenizer",
+    "Qwen3Tokenizer",
+)
 
 
 @dataclass(frozen=True)
@@ -169,7 +175,7 @@ def _template(there: TokenizerFiles, layout: Layout, config: dict, tokenizer: An
     template = default_template(tokenizer)
     if config.get("type_vocab_size") == 1:
         template = replace(template, second_segment=0)
-    if family_of_model_type(layout.model_type).kind == "encoder":
+    if family_of_model_type(layout.model_type).kind != "decoder":
         return template
     start, end = _around(there, tokenizer)
     start = template.start if start is None else start
