@@ -26,6 +26,14 @@ def one_of(name: str, value: Any, known: Iterable) -> Any:
     )
 
 
+def listed(name: str, value: Any) -> tuple:
+    """Return a list's items as a tuple; raise `InputError` for one text, which is no list of
+    letters, and for what is no list."""
+    if isinstance(value, (list, tuple)):
+        return tuple(value)
+    raise InputError(f"`{name}` must be a list. Received: {name}={value!r}. Write [{value}].")
+
+
 def in_range(
     name: str, value: Any, low: float = -math.inf, high: float = math.inf, *, above: bool = False
 ) -> Any:

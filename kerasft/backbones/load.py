@@ -27,7 +27,8 @@ def presets() -> dict[str, str]:
     for family in FAMILIES:
         for name, preset in getattr(keras_hub.models, family.backbone).presets.items():
             text = preset.get("metadata", {}).get("description", "")
-            found.setdefault(name, f"[{family.name}] {' '.join(text.split())}")
+            words = " ".join(text.split()) or "KerasHub gives no description"
+            found.setdefault(name, f"[{family.name}] {words}")
     return found
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from kerasft._core.errors import InputError
 from kerasft.data.encoded import FEATURES, Batch, Encoded, encode_rows
 from kerasft.data.packing import PackedPlan
 from kerasft.data.source import open_source
@@ -226,6 +227,18 @@ def _tensor(values: list, spec: Any) -> Any:
     return tf.constant(list(values), spec.dtype)
 
 
+def _evened(draw: Callable | None) -> Callable:
+    """Batches whose weights have a mean of 1, as Keras' mean over rows asks for: then every token
+    counts once."""
+
+    def evened(batch: Batch, random: np.random.Generator) -> Batch:
+        batch = batch if draw is None else draw(batch, random)
+        mean = max(float(batch.weights.mean()), 1e-9)
+        return batch._replace(weights=batch.weights / np.float32(mean))
+
+    return evened
+
+
 def batches(
     data: Any,
     task: Any,
@@ -255,6 +268,10 @@ def batches(
         length: the width of every batch, in tokens; the longest row's when None. A family without
             a mask needs `task.max_length`, which is what its exported model is given.
 
+    Raises:
+        InputError: for a task whose examples `kerasft.train` alone knows to fit: of several
+            sequences, or packed.
+
     Returns:
         tf.data.Dataset of (features int32 [rows, length] each, targets), one epoch long; those of
         an encoder-decoder's decoder have a length of their own.
@@ -264,11 +281,20 @@ def batches(
     """
     import tensorflow as tf
 
+    if task.sides != 1 or getattr(task, "packing", False):
+        what = "packed rows" if task.sides == 1 else "examples of several sequences"
+        raise InputError(
+            f"Keras' own `fit` knows nothing of {what}. Received: task {task.name!r}. Train it "
+            "with kerasft.train."
+        )
     source = open_source(data, task.fields(), columns, separator)
     rows = encode_rows(source.chunks(), encoder(task, tokenizer, task.reads), task, pad=pad)
     plan = Plan(rows.lengths, batch_size, seed, shuffle)
     names = tuple(name for name in FEATURES if name in rows.names)
-    feed = Feed(rows, plan, names, length, draw_of(task, tokenizer))
+    draw = draw_of(task, tokenizer)
+    if rows.tokenwise:
+        draw = _evened(draw)
+    feed = Feed(rows, plan, names, length, draw)
     epochs = itertools.count()
     made = feed.dataset(lambda: feed.batches(next(epochs)))
     return made.apply(tf.data.experimental.assert_cardinality(plan.steps)).prefetch(2)

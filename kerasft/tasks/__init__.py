@@ -7,6 +7,9 @@ registry = Registry("task", "kerasft.tasks")
 
 def __getattr__(name: str):
     """Give `TextClassification`, ... from their files, found by the registry."""
+    # A private module is asked for while the tasks that need it are being imported.
+    if name.startswith("_"):
+        raise AttributeError(f"module 'kerasft.tasks' has no attribute {name!r}")
     found = {c.__name__: c for c in map(registry.get, registry.names())}
     if name in found:
         return found[name]

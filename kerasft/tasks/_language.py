@@ -107,7 +107,7 @@ def prompt_segments(writing: Writing, prompts: Any, system: str = "") -> Any:
         return tf.RaggedTensor.from_tensor(tf.strings.join([TEXT, prompts])[:, None])
     if writing.template.strip:
         prompts = tf.strings.regex_replace(prompts, r"^[\s\p{Z}]+|[\s\p{Z}]+$", "")
-    messages = [{"role": "system", "content": system}] if system else []
+    messages = [{"role": "system", "content": system.replace(_HOLE, "")}] if system else []
     turn = chat_segments(writing, [*messages, {"role": "user", "content": _HOLE}], prompt=True)
     parts = []
     for segment in turn:
@@ -182,4 +182,5 @@ def next_tokens(ids: Any, learned: Any) -> Any:
         int32 [rows, longest], -1 on padding and at the last token.
     """
     ids, learned = ids.to_tensor(0), learned.to_tensor(False)
-    return tf.pad(tf.where(learned, ids, -1)[:, 1:], [[0, 0], [0, 1]], constant_values=-1)
+    some = tf.minimum(tf.shape(ids)[1], 1)  # of no rows there is no place either
+    return tf.pad(tf.where(learned, ids, -1)[:, 1:], [[0, 0], [0, some]], constant_values=-1)

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from kerasft._core.checks import in_range, whole
+from kerasft._core.checks import in_range, listed, whole
 from kerasft._core.errors import InputError
 from kerasft.backbones import template_of
 from kerasft.backbones.describe import decoder_start
@@ -18,6 +18,8 @@ from kerasft.preprocessing import taken, windows
 from kerasft.tasks import _language
 from kerasft.tasks._models import language_model
 
+# The most new tokens that a row may ask of a server.
+MOST_SERVED = 1024
 # How a row of the signature `generate` asks: name -> type.
 ASKED = {
     "max_new_tokens": tf.int32,
@@ -37,8 +39,8 @@ def check_options(task: Any) -> None:
     in_range("top_p", task.top_p, 0, 1, above=True)
     in_range("repetition_penalty", task.repetition_penalty, 0, above=True)
     in_range("length_penalty", task.length_penalty, -10, 10)
-    object.__setattr__(task, "stop", tuple(task.stop))
-    if isinstance(task.stop, str) or not all(isinstance(s, str) and s for s in task.stop):
+    object.__setattr__(task, "stop", listed("stop", task.stop))
+    if not all(isinstance(s, str) and s for s in task.stop):
         raise InputError(f"`stop` is a list of texts. Received: stop={task.stop!r}.")
     if task.beams > 1 and (task.temperature or task.stop or task.repetition_penalty != 1):
         raise InputError(
@@ -47,7 +49,7 @@ def check_options(task: Any) -> None:
         )
 
 
-def kept(ids: Any, max_length: int, begin: int, side: str = "right") -> Any:
+def kept(ids: Any, max_length: int, begin: int, side: str = "right", said: Any = None) -> Any:
     """Which ids of rows that are too long stay: ragged bool [rows, (ids)].
 
     Args:
@@ -55,17 +57,29 @@ def kept(ids: Any, max_length: int, begin: int, side: str = "right") -> Any:
         max_length: the most that stay.
         begin: ids in front that always do.
         side: where a row is cut: at its end (`right`), or behind `begin` (`left`).
+        said: ragged bool, the ids of a completion at the end; one that is too long by itself
+            loses its own end.
     """
     size = ids.row_lengths()
     place = tf.ragged.range(size)
     if side == "right":
         return place < max_length
-    cut = tf.maximum(size - max_length, 0)
-    return (place < begin) | (place >= begin + cut[:, None])
+    end = size
+    if said is not None:
+        own = tf.reduce_sum(tf.cast(said, tf.int64), axis=1)
+        end -= tf.maximum(own - (max_length - begin), 0)
+    cut = tf.maximum(end - max_length, 0)
+    return (place < begin) | ((place >= begin + cut[:, None]) & (place < end[:, None]))
 
 
 def examples(
-    tokenizer: Any, ids: Any, learned: Any, max_length: int, begin: int, side: str
+    tokenizer: Any,
+    ids: Any,
+    learned: Any,
+    max_length: int,
+    begin: int,
+    side: str,
+    said: Any = None,
 ) -> dict[str, Any]:
     """Ids to learn from as features with `targets`, `row` and `lost`.
 
@@ -75,6 +89,7 @@ def examples(
         begin: ids in front of every example that are never cut.
         side: `left`, `right`, or `windows`: a long example goes on in the next row, which begins
             with the last token of the one before, so that no token is left out or learned twice.
+        said: as in `kept`; what is learned when None.
     """
     count = learned.with_values(tf.cast(learned.flat_values, tf.int32))
     if side == "windows":
@@ -82,7 +97,7 @@ def examples(
         ids, learned = (taken(x, row, first, last) for x in (ids, learned))
         lost = tf.zeros_like(row)
     else:
-        keep = kept(ids, max_length, begin, side)
+        keep = kept(ids, max_length, begin, side, learned if said is None else said)
         row = tf.range(ids.nrows(out_type=tf.int32))
         ids, learned = (tf.ragged.boolean_mask(x, keep) for x in (ids, learned))
         gone = tf.where(keep.flat_values, 0, count.flat_values)
@@ -126,13 +141,14 @@ def written(task: Any, pipe: Any, features: dict[str, Any], **asked: Any) -> dic
     Returns:
         `completion` string [batch], and `tokens` int32 [batch, most new tokens], padded with -1.
     """
-    parts = _parts(task, pipe)
+    parts, cached = _parts(task, pipe), step_model(pipe.backbone)
     given, parts["source"] = prompts_of(features)
+    given = given if parts["source"] else with_room(given, cached.limit, task.max_new_tokens)
     options = {name: getattr(task, name) for name in ASKED if name != "seed"} | asked
     if task.beams > 1 and not asked:
         parts.pop("stop")
         found = beam_search(
-            step_model(pipe.backbone),
+            cached,
             *given,
             max_new_tokens=task.max_new_tokens,
             beams=task.beams,
@@ -141,7 +157,7 @@ def written(task: Any, pipe: Any, features: dict[str, Any], **asked: Any) -> dic
         )
     else:
         found = generate(
-            step_model(pipe.backbone),
+            cached,
             *given,
             repetition_penalty=task.repetition_penalty,
             **options,
@@ -159,8 +175,26 @@ def streamed(task: Any, pipe: Any, features: dict[str, Any], **asked: Any) -> It
     if "stream" not in pipe.kept:  # its functions are traced once
         pipe.kept["stream"] = step_model(pipe.backbone), _parts(task, pipe)
     cached, parts = pipe.kept["stream"]
+    whole("max_new_tokens", options["max_new_tokens"], 1)
     given, source = prompts_of(features)
-    return stream(cached, *given, source=source, **options, **parts)
+    given = given if source else with_room(given, cached.limit, task.max_new_tokens)
+    return stream(cached, *given, **({"source": source} | parts | options))
+
+
+def with_room(given: tuple[Any, Any], limit: int | None, new: int) -> tuple[Any, Any]:
+    """Prompts that leave room for an answer where positions end; of a longer one the end is kept.
+
+    Args:
+        given: token_ids and padding_mask, int32 [batch, length].
+        limit: the backbone's last position, or None.
+        new: the tokens that an answer may have; half of the positions are a prompt's at least.
+    """
+    if limit is None:
+        return given
+    ids, mask = (tf.cast(x, tf.int32) for x in given)
+    kept_ids = tf.RaggedTensor.from_tensor(ids, tf.reduce_sum(mask, axis=1))
+    kept_ids = kept_ids[:, -max(limit - new, limit // 2) :]
+    return kept_ids.to_tensor(0), tf.ones_like(kept_ids).to_tensor(0)
 
 
 def prompts_of(features: dict[str, Any]) -> tuple[tuple, tuple]:
@@ -186,7 +220,10 @@ def _parts(task: Any, pipe: Any) -> dict[str, Any]:
 
 
 def signatures(task: Any, pipe: Any) -> dict[str, Any]:
-    """The signature `generate`: a prompt a row, and how each is to be continued."""
+    """The signature `generate`: a prompt a row, and how each is to be continued, without beams.
+
+    A row gets at most 1,024 new tokens, or the task's `max_new_tokens` where that is more.
+    """
     specs = {task.inputs[0]: tf.string} | ASKED
     given = [tf.TensorSpec([None], kind, name=name) for name, kind in specs.items()]
 
@@ -194,6 +231,9 @@ def signatures(task: Any, pipe: Any) -> dict[str, Any]:
     def generate_each(*values):
         asked = dict(zip(specs, values, strict=True))
         prompt = {task.inputs[0]: asked.pop(task.inputs[0])}
+        # One request must not make room for more than a server has, for all rows of its batch.
+        most = max(task.max_new_tokens, MOST_SERVED)
+        asked["max_new_tokens"] = tf.clip_by_value(asked["max_new_tokens"], 0, most)
         return written(task, pipe, task.encode(pipe.tokenizer, prompt), **asked)
 
     return {"generate": generate_each}

@@ -1,6 +1,6 @@
 """Causal language models: completions of prompts, chats, and texts."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -93,6 +93,11 @@ class CausalLM:
         _writers.check_options(self)
         if self.format == "chat" and self.template == "none":
             raise InputError("A chat needs a template. Received: task.template='none'.")
+        if self.format == "text" and self.template not in ("auto", "none"):
+            raise InputError(
+                "A text has no turns, so it is written as it stands. "
+                f"Received: task.template={self.template!r}. Leave it out."
+            )
 
     # --- what is read ---------------------------------------------------------------------------
 
@@ -165,12 +170,10 @@ class CausalLM:
             ids, _ = _language.segment_ids(tokenizer, writing, segments)
             keep = _writers.kept(ids, self.max_length, begin, "left")
             return _writers.inputs_of(tokenizer, tf.ragged.boolean_mask(ids, keep))
-        ids, learned = _language.segment_ids(tokenizer, writing, fields["segments"])
-        if self.learn == "all":
-            learned = tf.ones_like(learned)
-        return _writers.examples(
-            tokenizer, ids, learned, self.max_length, begin, _SIDES[self.format]
-        )
+        ids, said = _language.segment_ids(tokenizer, writing, fields["segments"])
+        learned = tf.ones_like(said) if self.learn == "all" else said
+        side = _SIDES[self.format]
+        return _writers.examples(tokenizer, ids, learned, self.max_length, begin, side, said)
 
     def targets(self, fields: dict[str, list], features: dict[str, np.ndarray]) -> np.ndarray:
         """The id that follows each token, int32 [rows, length]; -1 where it is not learned."""
@@ -236,6 +239,11 @@ class CausalLM:
         if writing.template is None:
             raise InputError(
                 "This model was trained on prompts without turns, so it takes a string. "
+                f"Received: {messages!r:.80}."
+            )
+        if not all(isinstance(m, Mapping) and {"role", "content"} <= set(m) for m in messages):
+            raise InputError(
+                "A chat is a list of messages with `role` and `content`. "
                 f"Received: {messages!r:.80}."
             )
         turns = self._turns([(m["role"], m["content"]) for m in messages])

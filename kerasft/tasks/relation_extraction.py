@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from kerasft._core.checks import in_range, one_of, whole
+from kerasft._core.checks import in_range, listed, one_of, whole
 from kerasft._core.errors import InputError
 from kerasft.backbones import family_of, pieces, template_of
 from kerasft.heads import POOLINGS, ClassificationHead
@@ -66,7 +66,8 @@ class RelationExtraction:
     label_smoothing: float = 0.0
 
     def __post_init__(self):
-        object.__setattr__(self, "labels", tuple(str(label) for label in self.labels))
+        labels = tuple(str(label) for label in listed("labels", self.labels))
+        object.__setattr__(self, "labels", labels)
         whole("max_length", self.max_length, 16)
         in_range("head_dropout", self.head_dropout, 0, 0.999)
         in_range("label_smoothing", self.label_smoothing, 0, 0.999)

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from kerasft._core.checks import in_range, one_of, whole
+from kerasft._core.checks import in_range, listed, one_of, whole
 from kerasft._core.errors import InputError
 from kerasft.backbones import family_of, template_of
 from kerasft.heads import ClassificationHead
@@ -68,7 +68,8 @@ class TextClassification:
     max_windows: int = 8
 
     def __post_init__(self):
-        object.__setattr__(self, "labels", tuple(str(label) for label in self.labels))
+        labels = tuple(str(label) for label in listed("labels", self.labels))
+        object.__setattr__(self, "labels", labels)
         one_of("problem", self.problem, PROBLEMS)
         whole("max_length", self.max_length, 8)
         in_range("label_smoothing", self.label_smoothing, 0, 0.999)

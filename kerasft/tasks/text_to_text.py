@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from kerasft._core.checks import listed
 from kerasft._core.errors import InputError
 from kerasft.backbones.describe import decoder_start
 from kerasft.metrics.generation import LANGUAGES
@@ -82,7 +83,7 @@ class TextToText:
     label_smoothing: float = 0.0
 
     def __post_init__(self):
-        object.__setattr__(self, "stop", tuple(self.stop))
+        object.__setattr__(self, "stop", listed("stop", self.stop))
         if not isinstance(self.instruction, str) or self.instruction.count(_TEXT) != 1:
             raise InputError(
                 f"`instruction` is a text in which {_TEXT} stands once, where the text goes. "

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from kerasft._core.checks import in_range, one_of, whole
+from kerasft._core.checks import in_range, listed, one_of, whole
 from kerasft._core.errors import InputError
 from kerasft.backbones import pieces, surfaces, template_of
 from kerasft.heads import TokenHead
@@ -64,7 +64,8 @@ class TokenClassification:
     label_smoothing: float = 0.0
 
     def __post_init__(self):
-        object.__setattr__(self, "labels", tuple(str(label) for label in self.labels))
+        labels = tuple(str(label) for label in listed("labels", self.labels))
+        object.__setattr__(self, "labels", labels)
         one_of("scheme", self.scheme, SCHEMES)
         one_of("decoding", self.decoding, ("viterbi", "argmax"))
         whole("max_length", self.max_length, 8)

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from kerasft._core.checks import in_range, one_of, whole
+from kerasft._core.checks import in_range, listed, one_of, whole
 from kerasft._core.errors import InputError
 from kerasft.backbones import template_of
 from kerasft.heads import POOLINGS
@@ -76,7 +76,8 @@ class ZeroShotClassification:
 
     def __post_init__(self):
         for name in ("labels", "entailment_labels"):
-            object.__setattr__(self, name, tuple(str(v) for v in getattr(self, name)))
+            values = tuple(str(v) for v in listed(name, getattr(self, name)))
+            object.__setattr__(self, name, values)
         one_of("through", self.through, WAYS)
         one_of("pooling", self.pooling, POOLINGS)
         whole("max_length", self.max_length, 8)
@@ -263,22 +264,33 @@ class ZeroShotClassification:
             labels], in the order asked, padded with 0.
         """
         features = self.encode(pipe.tokenizer, fields)
-        scores = self._scores(pipe.run(features), features, fields["labels"])
-        return _candidates.chosen(scores, fields["labels"])
+        return _candidates.chosen(self._scores(pipe, features, fields["labels"]), fields["labels"])
 
-    def _scores(self, outputs: Any, features: dict[str, Any], labels: Any) -> Any:
+    def _scores(self, pipe: Any, features: dict[str, Any], labels: Any) -> Any:
         """The score of each candidate of all rows, row after row, float32 [candidates]."""
         import tensorflow as tf
 
+        index, given = _entailing(self.entailment_labels), dict(features)
+        for name in ("row", "lost"):
+            given.pop(name, None)
+
+        def entailed(part: dict) -> Any:
+            return tf.cast(pipe.run(part)[:, index], tf.float32)
+
+        def likely(part: dict) -> Any:
+            return -_writers.token_nll(pipe.run(part), part["targets"])[:, 0]
+
         if self.through == "entailment":
-            return outputs[:, _entailing(self.entailment_labels)]
+            return _candidates.in_parts(entailed, given, 32, ())
         if self.through == "likelihood":
-            return -_writers.token_nll(outputs, features["targets"])[:, 0]
+            return _candidates.in_parts(likely, given, 8, ())
+        width = (pipe.model.output_shape[-1],)
+        vectors = _candidates.in_parts(pipe.run, given, 32, width)
         rows = tf.cast(labels.value_rowids(), tf.int32)
         starts = tf.cast(labels.row_splits[:-1], tf.int32) + tf.range(labels.nrows(tf.int32))
-        texts = tf.gather(outputs, tf.gather(starts, rows))
+        texts = tf.gather(vectors, tf.gather(starts, rows))
         places = tf.range(tf.size(rows)) + rows + 1
-        return self.scale * tf.reduce_sum(texts * tf.gather(outputs, places), axis=-1)
+        return self.scale * tf.reduce_sum(texts * tf.gather(vectors, places), axis=-1)
 
     # --- scores ---------------------------------------------------------------------------------
 
@@ -294,11 +306,6 @@ class ZeroShotClassification:
             truth = np.asarray([index[label] for label in fields["label"]], np.int32)
             scores = np.asarray([answer["probabilities"] for answer in answers], np.float32)
             yield {"text": fields["text"]}, truth, scores
-
-    @property
-    def untuned(self) -> "ZeroShotClassification":
-        """The task itself: nothing is chosen on validation rows."""
-        return self
 
 
 def _entailing(labels: tuple[str, ...]) -> int | None:

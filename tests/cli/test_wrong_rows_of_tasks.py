@@ -75,7 +75,7 @@ def test_tags_that_break_their_scheme_are_refused_where_asked(refuses, preset, t
     rows = "Ann B-PER\nmet O\nBo I-PER\n\nAnn B-PER\n"
     recipe = recipe_of(tmp_path, "token-classification", rows, preset, ".conll", broken="refuse")
     line = refuses("train", recipe, "--out", "run")
-    assert "rows.conll, line 1: " in line and "I-PER at token 3" in line
+    assert "rows.conll, line 1: " in line and "'I-PER' at token 3" in line
 
 
 def test_tokens_and_tags_of_different_length(refuses, preset, tmp_path):

@@ -9,7 +9,7 @@ from kerasft import InputError
 from kerasft.backbones import set_template
 from kerasft.data import Encoded, Feed, Plan, batches, encoder
 from kerasft.preprocessing import Template
-from kerasft.tasks import TextClassification
+from kerasft.tasks import CausalLM, TextClassification, TextSimilarity
 from kerasft.testing import tiny
 
 LENGTHS = np.random.default_rng(0).integers(1, 60, 1003)
@@ -136,3 +136,18 @@ def test_an_error_of_ours_stays_one_inside_the_graph():
     task = TextClassification(labels=("a", "b"), pair=True, max_length=8)
     with pytest.raises(InputError, match="leaves no room"):
         encoder(task, tokenizer)({"text": ["a"], "text_pair": ["b"]})
+
+
+def test_keras_own_fit_is_refused_what_it_cannot_learn():
+    tokenizer = tiny.tokenizer("gpt2")
+    for task in (TextSimilarity(), CausalLM(packing=True)):
+        with pytest.raises(InputError, match="kerasft.train"):
+            batches([{"text": "a"}], task, tokenizer)
+
+
+def test_weights_of_a_script_of_ones_own_have_a_mean_of_1():
+    rows = [{"prompt": "a", "completion": c} for c in ("film", "the film was good", "a")]
+    data = batches(rows, CausalLM(), tiny.tokenizer("gpt2"), batch_size=3, shuffle=False)
+    ((_, targets, weights),) = data.as_numpy_iterator()
+    counts = (targets >= 0).sum(axis=1)
+    np.testing.assert_allclose(weights, counts / counts.mean(), rtol=1e-6)

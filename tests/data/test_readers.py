@@ -48,7 +48,9 @@ def test_unknown_scheme():
 
 def test_unknown_extension(tmp_path):
     message = error(written(tmp_path / "a.xlsx", b"x"))
-    assert ".csv, .tsv, .txt, .jsonl, .ndjson, .json, .parquet, .conll, .bio, .iob, .iob2" in message
+    assert (
+        ".csv, .tsv, .txt, .jsonl, .ndjson, .json, .parquet, .conll, .bio, .iob, .iob2" in message
+    )
     assert ".conllu (and .gz or .xz after it)" in message
     assert "Did you mean '.json'?" in error(written(tmp_path / "a.jsn.gz", b"x"))
     assert "must end in" in error(written(tmp_path / "a", b"x"))

@@ -1,6 +1,8 @@
 """Causal language models: what is learned, packed rows, likelihood, answers, wrong input."""
 
 import functools
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ import tensorflow as tf
 from kerasft import InputError
 from kerasft.data import Batch, encode_rows, encoder, feed_of
 from kerasft.preprocessing import chat, ragged_ids
-from kerasft.tasks import CausalLM, _language, _writers
+from kerasft.tasks import CausalLM, TextClassification, TextToText, _language, _writers
 from kerasft.testing import _rig, tiny
 from kerasft.training.fitted import Fitted
 
@@ -351,3 +353,63 @@ def test_it_learns_what_it_is_shown():
     assert pipe.evaluate(rows).after["perplexity"] < 0.1 * before
     pipe = type(pipe)(pipe.model, pipe.tokenizer, task)  # what was compiled reads the new weights
     assert [a["completion"] for a in pipe.predict(["the", "a"])] == ["film", "story"]
+
+
+def test_a_prompt_that_fills_the_positions_leaves_room_for_an_answer():
+    """GPT-2's positions end; the prompt's own end is what is gone on with."""
+    pipe = pipeline(CausalLM(max_length=64, max_new_tokens=8), "gpt2")
+    long, short = "the film " * 60, "the film " * 20
+    (answer,) = pipe.predict([long])
+    assert len(answer["tokens"]) == 8
+    assert "".join(pipe.stream(long)) == answer["completion"]
+    ids = tf.constant([[7, *range(1, 64)]]), tf.ones([1, 64], tf.int32)
+    cut, mask = _writers.with_room(ids, 64, 8)
+    assert cut.numpy()[0].tolist() == list(range(8, 64)) and mask.shape == (1, 56)
+    assert _writers.with_room(ids, None, 8) is ids
+    assert len(pipe.predict([short])[0]["tokens"]) == 8
+
+
+def test_a_completion_that_is_cut_keeps_its_begin():
+    long = {"prompt": ["you call now"], "completion": ["the film was good a bad story free prize"]}
+    features = encoded(CausalLM(max_length=8, overlong="cut"), "llama", long)
+    tokenizer = tokenizer_of("llama")
+    own = plain(tokenizer, long["completion"][0])
+    targets = features["targets"][0]
+    assert targets[targets >= 0].tolist() == own[:7] and features["lost"][0] == len(own) + 1 - 7
+    everything = encoded(CausalLM(max_length=8, overlong="cut", learn="all"), "llama", long)
+    assert everything["token_ids"].tolist() == features["token_ids"].tolist()
+
+
+def test_a_request_cannot_ask_for_any_number_of_tokens(monkeypatch):
+    pipe = pipeline(CausalLM(max_length=16, max_new_tokens=6), "llama")
+    monkeypatch.setattr(_writers, "MOST_SERVED", 3)
+    generate = _writers.signatures(pipe.task, pipe)["generate"]
+    ask = {"max_new_tokens": 2**31 - 1, "temperature": 0.0, "top_k": 0, "top_p": 1.0, "seed": 0}
+    got = generate(tf.constant(["the film"]), *(tf.constant([v]) for v in ask.values()))
+    assert got["tokens"].shape[1] <= 6
+
+
+@pytest.mark.parametrize("value", ["END", None, 5])
+def test_one_text_is_no_list_of_letters(value):
+    for task in (CausalLM, TextToText):
+        with pytest.raises(InputError, match="`stop` must be a list"):
+            task(stop=value)
+    with pytest.raises(InputError, match="`labels` must be a list"):
+        TextClassification(labels="spam")
+
+
+def test_what_is_no_chat_is_told(capsys):
+    pipe = pipeline(CausalLM(format="chat", max_length=64, max_new_tokens=2), "llama3")
+    with pytest.raises(InputError, match="`role` and `content`"):
+        pipe.stream([{"role": "user"}])
+    with pytest.raises(InputError, match="max_new_tokens"):
+        pipe.stream("a", max_new_tokens=-5)
+    with pytest.raises(InputError, match="Received"):
+        pipe.predict(["a \ud800 b"])
+    with pytest.raises(InputError, match="no turns"):
+        CausalLM(format="text", template="plain")
+
+
+def test_tasks_are_imported_one_by_one():
+    code = "import kerasft.tasks.causal_lm, kerasft.tasks as t; t.CausalLM()"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0

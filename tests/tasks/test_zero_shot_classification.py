@@ -9,7 +9,7 @@ from kerasft import InputError
 from kerasft.backbones.huggingface import Head
 from kerasft.data import encode_rows, encoder, feed_of
 from kerasft.tasks import TextClassification, ZeroShotClassification
-from kerasft.tasks._candidates import CandidateLoss, chosen, scored
+from kerasft.tasks._candidates import CandidateLoss, chosen, in_parts, scored
 from kerasft.testing import _rig, tiny
 
 LABELS = ("good", "bad", "free")
@@ -175,3 +175,32 @@ def test_a_checkpoint_labels_without_training(tmp_path):
     )
     with pytest.raises(InputError, match="entailment.*no head"):
         kerasft.zero_shot("bert_tiny")
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_many_labels_are_weighed_some_at_a_time(pipes, way):
+    """With the same answers, and no row of labels at all is no failure."""
+    pipe = pipes[way]
+    labels = [
+        f"{a} {b}" for a in ("good", "bad", "free") for b in ("film", "story", "prize", "call")
+    ]
+    many = pipe.predict(TEXTS, given={"labels": labels})
+    for text, answer in zip(TEXTS, many, strict=True):
+        scores = np.array([BY_HAND[way](pipe, text, label) for label in labels])
+        meant = np.exp(scores - scores.max())
+        np.testing.assert_allclose(answer["probabilities"], meant / meant.sum(), atol=1e-5)
+    none = pipe.predict([(text, []) for text in TEXTS])
+    assert none == [{"label": "", "probabilities": []}] * len(TEXTS)
+
+
+def test_sequences_are_run_in_parts_of_one_size():
+    seen = []
+
+    def reduce(part):
+        seen.append(part["token_ids"].shape)
+        return tf.cast(tf.reduce_sum(part["token_ids"], axis=1), tf.float32)
+
+    ids = np.arange(33 * 4, dtype=np.int32).reshape(33, 4)
+    found = in_parts(reduce, {"token_ids": tf.constant(ids)}, 8, ())
+    np.testing.assert_array_equal(found, ids.sum(axis=1))
+    assert {shape[0] for shape in seen} == {8}
