@@ -281,8 +281,9 @@ def batches(
     """
     import tensorflow as tf
 
-    if task.sides != 1 or getattr(task, "packing", False):
-        what = "packed rows" if task.sides == 1 else "examples of several sequences"
+    sides = task.sides or 1  # None: a text's windows, which the model itself takes together
+    if sides != 1 or getattr(task, "packing", False):
+        what = "packed rows" if sides == 1 else "examples of several sequences"
         raise InputError(
             f"Keras' own `fit` knows nothing of {what}. Received: task {task.name!r}. Train it "
             "with kerasft.train."

@@ -96,9 +96,8 @@ def same(pipe, fields, got):
 @pytest.mark.parametrize(
     "names",
     [
-        ["a pair", "decoder of byte pairs", "windows"],
-        ["entities", "answers", "embeddings", "relations"],
-        ["completions"],
+        ["a pair", "decoder of byte pairs", "windows", "entities", "answers", "completions"],
+        pytest.param(["embeddings", "relations"], marks=pytest.mark.slow),
         pytest.param(
             ["several labels", "mean of a sentencepiece encoder", "fixed length", "a score, lora"],
             marks=pytest.mark.slow,

@@ -177,7 +177,9 @@ def test_a_checkpoint_labels_without_training(tmp_path):
         kerasft.zero_shot("bert_tiny")
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(
+    "way", ["likelihood", *(pytest.param(w, marks=pytest.mark.slow) for w in list(WAYS)[:2])]
+)
 def test_many_labels_are_weighed_some_at_a_time(pipes, way):
     """With the same answers, and no row of labels at all is no failure."""
     pipe = pipes[way]

@@ -113,9 +113,12 @@ def test_the_best_weights_are_kept_apart(tmp_path):
 @pytest.fixture
 def handlers():
     """The handlers before the test, which have to be there after it."""
-    before = {number: signal.getsignal(number) for number in Interrupt.SIGNALS}
+    found = {number: signal.getsignal(number) for number in Interrupt.SIGNALS}
+    # Who runs the tests in the background may have had Ctrl-C ignored.
+    before = found | {signal.SIGINT: signal.default_int_handler}
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     yield before
-    for number, handler in before.items():
+    for number, handler in found.items():
         signal.signal(number, handler)
 
 
