@@ -227,8 +227,11 @@ def test_every_task_has_a_section_with_its_sample_and_recipe():
     """docs/tasks.md: the recipes are those of the files, and the samples their first lines."""
     page = read("docs/tasks.md")
     assert re.findall(r"^## ([\w-]+)$", page, re.M) == sorted(tasks.names())
-    shown = re.findall(r"The recipe is `(examples/[\w-]+\.yaml)`:\n\n```\n(.*?)\n```", page, re.S)
-    assert len(shown) >= len(tasks.names()) - 1
-    for path, text in shown:
-        own = [line for line in read(path).splitlines() if not line.startswith("#")]
-        assert text.splitlines() == own, path
+    for name, told in re.findall(r"^## ([\w-]+)\n(.*?)(?=^## |\Z)", page, re.M | re.S):
+        shown = re.findall(r"recipe is `(examples/[\w-]+\.yaml)`:\n\n```\n(.*?)\n```", told, re.S)
+        assert shown, name
+        for path, text in shown:
+            own = [line for line in read(path).splitlines() if not line.startswith("#")]
+            assert text.splitlines() == own, path
+            (sample,) = re.findall(r"examples/data/[\w.-]+", text)
+            assert "\n".join(read(sample).splitlines()[:2]) in told, (name, sample)

@@ -51,7 +51,7 @@ def test_recipe_fits_its_sample(name):
     plan.method_value()
     prepared = prepare_data(plan)
     rows = prepared.split.rows
-    assert 23 <= sum(rows.values()) <= 35 and rows["validation"] >= 4
+    assert 25 <= sum(rows.values()) <= 35 and rows["validation"] >= 5
     seen = {label for label, count in prepared.split.counts["train"].items() if count}
     assert seen == set(prepared.task.labels)
 

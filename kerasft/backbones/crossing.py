@@ -14,8 +14,8 @@ _ENCODER = "encoder_"
 
 
 def input_names(backbone: Any) -> tuple[str, ...]:
-    """Names of a backbone's inputs; of an encoder-decoder `token_ids`, `padding_mask`,
-    `decoder_token_ids` and `decoder_padding_mask`."""
+    """Names of the inputs of a backbone, or of a model on it; of an encoder-decoder `token_ids`,
+    `padding_mask`, `decoder_token_ids` and `decoder_padding_mask`."""
     return tuple(i.name.split(":")[0].removeprefix(_ENCODER) for i in backbone.inputs)
 
 

@@ -5,13 +5,13 @@ from typing import Any
 from kerasft._core import stack
 from kerasft._core.errors import InputError
 from kerasft.backbones import family_of, lm_logits
+from kerasft.generation.cached import Cached
 
 stack.ensure()
 import tensorflow as tf  # noqa: E402  (after the backend is chosen)
 
-from kerasft.generation._plain_ops import plain_ops  # noqa: E402
-from kerasft.generation.cached import Cached  # noqa: E402
-from kerasft.generation.crossed import crossed  # noqa: E402
+from kerasft.generation._plain_ops import plain_ops  # noqa: E402  (it loads Keras)
+from kerasft.generation.crossed import crossed  # noqa: E402  (it loads Keras)
 
 
 def step_model(backbone: Any) -> Cached:

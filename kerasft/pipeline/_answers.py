@@ -30,7 +30,7 @@ def rows_of(task: Any, texts: Iterable[Any], given: dict[str, Any]) -> list[dict
         else:
             same = isinstance(item, (tuple, list)) and len(item) == len(names)
             row = dict(zip(names, item if same else [None] * len(names), strict=True))
-        if not all(_sound(value, _TYPES[kinds[name]]) for name, value in row.items()):
+        if not all(sound(value, _TYPES[kinds[name]]) for name, value in row.items()):
             raise InputError(f"Each item of `predict` is {form}. Received: {item!r}.")
         rows.append(row | given)
     return rows
@@ -44,13 +44,13 @@ def given_of(task: Any, given: dict[str, Any]) -> dict[str, Any]:
             raise InputError(
                 f"The task {task.name} is asked {', '.join(task.inputs)}. Received: {name!r}."
             )
-        if not _sound(value, _TYPES[kinds[name]]) or not value:
+        if not sound(value, _TYPES[kinds[name]]) or not value:
             what = "a list that is not empty" if kinds[name] == "texts" else "a value"
             raise InputError(f"`{name}` must be {what}. Received: {name}={value!r:.80}.")
     return dict(given)
 
 
-def _sound(value: Any, kind: Any) -> bool:
+def sound(value: Any, kind: Any) -> bool:
     """Whether a value is of its kind, with texts that can be written as UTF-8 in it."""
     texts = value if isinstance(value, (list, tuple)) else [value] if kind is str else []
     return isinstance(value, kind) and all(

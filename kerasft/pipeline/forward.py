@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from kerasft.backbones.crossing import input_names
 from kerasft.data.encoded import mask_of
 from kerasft.preprocessing import by_row
 
@@ -36,7 +37,7 @@ class Forward:
         import tensorflow as tf
 
         self.model, self.length, self.reduce = model, length, reduce
-        self.inputs = tuple(i.name.split(":")[0] for i in model.inputs)
+        self.inputs = input_names(model)
         self.names = self.inputs if reduce is None else (*self.inputs, "targets")
         self.fill = {"token_ids": pad, "decoder_token_ids": pad, "targets": -1}
         # The mask that tells how long the outputs are, where they are of a token each.

@@ -14,6 +14,7 @@ from kerasft.backbones import (
     sites,
     template_of,
 )
+from kerasft.backbones.crossing import input_names
 from kerasft.backbones.saved import (
     FORMAT,
     RECORD,
@@ -35,7 +36,7 @@ from kerasft.data import (
 from kerasft.evaluation import Collector, Report
 from kerasft.methods import Adapted, adapt
 from kerasft.methods import registry as methods
-from kerasft.pipeline._answers import given_of, rows_of, told
+from kerasft.pipeline._answers import given_of, rows_of, sound, told
 from kerasft.pipeline.chat import Chat
 from kerasft.pipeline.forward import Forward
 from kerasft.preprocessing import by_row
@@ -84,7 +85,7 @@ class Pipeline:
     @property
     def inputs(self) -> tuple[str, ...]:
         """Names of the model's inputs."""
-        return tuple(i.name.split(":")[0] for i in self.model.inputs)
+        return input_names(self.model)
 
     @property
     def fixed_length(self) -> int | None:
@@ -255,6 +256,10 @@ class Pipeline:
                 "A language model (causal-lm, text-to-text) writes texts. "
                 f"Received: task {self.task.name!r}."
             )
+        spoken = [prompt] if isinstance(prompt, str) else prompt
+        for text in (turn.get("content") if isinstance(turn, dict) else turn for turn in spoken):
+            if isinstance(text, str) and not sound(text, str):
+                raise InputError(f"A prompt is text that UTF-8 can write. Received: {text!r:.80}.")
         return self.task.stream(self, prompt, **options)
 
     def chat(self, system: str = "", **options: Any) -> Chat:

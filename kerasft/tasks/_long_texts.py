@@ -6,6 +6,7 @@ from kerasft._core import stack
 from kerasft._core.checks import in_range, one_of, whole
 from kerasft._core.errors import InputError
 from kerasft.backbones import family_of
+from kerasft.backbones.crossing import input_names
 from kerasft.methods import Adapted, adapt
 from kerasft.preprocessing import Template, pack, ragged_ids, taken, windows
 
@@ -207,7 +208,7 @@ def windowed(backbone: Any, head: Any, combine: str, name: str) -> Any:
     """
     adapted = backbone if isinstance(backbone, Adapted) else adapt(backbone)
     family = family_of(adapted.backbone)
-    read = [i.name.split(":")[0] for i in adapted.backbone.inputs]
+    read = input_names(adapted.backbone)
     # A backbone without a mask (FNet) does not tell a window of padding from another.
     names = dict.fromkeys([*read, "padding_mask"])
     inputs = {n: keras.Input((None, None), dtype="int32", name=n) for n in names}

@@ -126,13 +126,8 @@ def at_masks(pipe: Any, features: dict[str, Any], places: Any) -> Any:
     import keras
 
     layer = pipe.model.get_layer("logits")
-    given = {name: features[name] for name in pipe.inputs}
-    if pipe.fixed_length is not None:  # padding moves the answers of a family without a mask
-        missing = [[0, 0], [0, pipe.fixed_length - tf.shape(given["token_ids"])[1]]]
-        fill = {"token_ids": template_of(pipe.tokenizer).pad}
-        given = {n: tf.pad(v, missing, constant_values=fill.get(n, 0)) for n, v in given.items()}
     below = keras.Model(pipe.model.inputs, layer.input)
-    vectors, table = below(given, training=False)
+    vectors, table = below(pipe.model_inputs(features), training=False)
     return layer(tf.gather_nd(vectors, places)[None], table)[0]
 
 

@@ -109,6 +109,13 @@ def examples(
     return features | {"targets": targets, "row": row, "lost": lost}
 
 
+def prompted(tokenizer: Any, writing: Any, segments: Any, max_length: int) -> dict[str, Any]:
+    """Prompts as the backbone's inputs; of one that is too long the end is kept."""
+    ids, _ = _language.segment_ids(tokenizer, writing, segments)
+    keep = kept(ids, max_length, len(writing.begin), "left")
+    return inputs_of(tokenizer, tf.ragged.boolean_mask(ids, keep))
+
+
 def packed(model: Any) -> Any:
     """A model of packed rows with the weights of a language model."""
     adapted = next(layer for layer in model.layers if isinstance(layer, Adapted))

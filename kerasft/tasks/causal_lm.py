@@ -167,9 +167,7 @@ class CausalLM:
             if writing.template is None and self.format == "completion":
                 prompts = tf.strings.join([prompts, self.separator])
             segments = _language.prompt_segments(writing, prompts, self.system)
-            ids, _ = _language.segment_ids(tokenizer, writing, segments)
-            keep = _writers.kept(ids, self.max_length, begin, "left")
-            return _writers.inputs_of(tokenizer, tf.ragged.boolean_mask(ids, keep))
+            return _writers.prompted(tokenizer, writing, segments, self.max_length)
         ids, said = _language.segment_ids(tokenizer, writing, fields["segments"])
         learned = tf.ones_like(said) if self.learn == "all" else said
         side = _SIDES[self.format]
@@ -248,10 +246,7 @@ class CausalLM:
             )
         turns = self._turns([(m["role"], m["content"]) for m in messages])
         segments = tf.ragged.constant([_language.chat_segments(writing, turns, prompt=True)])
-        ids, _ = _language.segment_ids(pipe.tokenizer, writing, segments)
-        keep = _writers.kept(ids, self.max_length, len(writing.begin), "left")
-        ids = tf.ragged.boolean_mask(ids, keep)
-        features = _writers.inputs_of(pipe.tokenizer, ids)
+        features = _writers.prompted(pipe.tokenizer, writing, segments, self.max_length)
         return _writers.streamed(self, pipe, features, **options)
 
     # --- scores ---------------------------------------------------------------------------------

@@ -211,12 +211,3 @@ class RelationExtraction:
         """Probabilities [n, labels] from logits, as the reports read them."""
         shifted = np.exp(outputs - outputs.max(axis=-1, keepdims=True))
         return shifted / shifted.sum(axis=-1, keepdims=True)
-
-    @property
-    def untuned(self) -> "RelationExtraction":
-        """The task itself: nothing is chosen on validation rows."""
-        return self
-
-    def tuned(self, truth: list, scores: list) -> "RelationExtraction":
-        """The task itself."""
-        return self

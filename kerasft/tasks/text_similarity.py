@@ -267,15 +267,6 @@ class TextSimilarity:
         """The embeddings [n, width]; what is made of them in a report is in `judged`."""
         return outputs
 
-    @property
-    def untuned(self) -> "TextSimilarity":
-        """The task itself: nothing is chosen on validation rows."""
-        return self
-
-    def tuned(self, truth: list, scores: list) -> "TextSimilarity":
-        """The task itself."""
-        return self
-
     # --- likeness -------------------------------------------------------------------------------
 
     def embeddings(self, pipe: Any, texts: list, side: str = "text") -> np.ndarray:

@@ -89,15 +89,11 @@ class TextToText:
                 f"`instruction` is a text in which {_TEXT} stands once, where the text goes. "
                 f"Received: instruction={self.instruction!r}."
             )
-        self.writer  # noqa: B018  (its options are checked)
-
-    @property
-    def writer(self) -> CausalLM:
-        """The language model that writes: prompts are instructions, completions the targets."""
-        own = {f.name for f in dataclasses.fields(CausalLM)} & {
-            f.name for f in dataclasses.fields(self)
-        }
-        return CausalLM(**{name: getattr(self, name) for name in own})
+        # The language model that writes, which checks the options that it shares: prompts are
+        # instructions, completions the targets.
+        shared = {f.name for f in dataclasses.fields(CausalLM)}
+        own = [f.name for f in dataclasses.fields(self) if f.name in shared]
+        object.__setattr__(self, "writer", CausalLM(**{n: getattr(self, n) for n in own}))
 
     @property
     def _around(self) -> tuple[str, str]:

@@ -240,15 +240,6 @@ class TokenClassification:
         fill = {"text": "", "label": "", "start": -1, "end": -1, "score": 0.0}
         return {name: found[name].to_tensor(pad) for name, pad in fill.items()}
 
-    @property
-    def untuned(self) -> "TokenClassification":
-        """The task itself: nothing is chosen on validation rows."""
-        return self
-
-    def tuned(self, truth: list, scores: list) -> "TokenClassification":
-        """The task itself."""
-        return self
-
     def scores(self, outputs: np.ndarray, features: dict[str, np.ndarray]) -> list[list[tuple]]:
         """The entities of each row, (label, start, end), as the report compares them."""
         found = {n: np.asarray(v) for n, v in self.decode(outputs, features).items()}

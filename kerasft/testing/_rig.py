@@ -9,6 +9,7 @@ import numpy as np
 from kerasft._core import stack
 from kerasft._core.weights import named
 from kerasft.backbones import template_of
+from kerasft.backbones.crossing import input_names
 from kerasft.data import Feed, draw_of, encode_rows, encoder, feed_of
 from kerasft.methods import adapt
 from kerasft.optimizers import adamw
@@ -100,7 +101,7 @@ def feed(pipe: Pipeline, rows: int = 7, batch_size: int = 3) -> Feed:
     encode = encoder(pipe.task, pipe.tokenizer, pipe.task.reads)
     pad = template_of(pipe.tokenizer).pad
     encoded = encode_rows([sample(pipe.task, rows)], encode, pipe.task, keep=pipe.inputs, pad=pad)
-    names = tuple(i.name.split(":")[0] for i in fitted_model(pipe).inputs)
+    names = input_names(fitted_model(pipe))
     return feed_of(
         pipe.task,
         encoded,

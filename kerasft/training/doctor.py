@@ -9,6 +9,7 @@ import numpy as np
 
 from kerasft._core import stack
 from kerasft.backbones import template_of
+from kerasft.backbones.crossing import input_names
 from kerasft.data import Feed, Plan, draw_of, duplicates, encode_rows, encoder, summarise
 from kerasft.training.prepare import Prepared, build_model, prepare_data
 from kerasft.training.recipe import Recipe
@@ -143,7 +144,7 @@ def _cost(prepared: Prepared, model: Any, found: dict[str, Any], feed: Feed) -> 
 
 def _middling(feed: Feed, model: Any) -> tuple:
     """The batch of middling size, as the model is given it."""
-    names = tuple(i.name.split(":")[0] for i in model.inputs)
+    names = input_names(model)
     batches = dataclasses.replace(feed, inputs=names).batches()
     batches = sorted(batches, key=lambda batch: batch[0]["token_ids"].size)
     return batches[len(batches) // 2]

@@ -13,6 +13,7 @@ from kerasft._core import files, stack, weights
 from kerasft._core.errors import KerasftError
 from kerasft._core.seeds import set_seed
 from kerasft.backbones import template_of
+from kerasft.backbones.crossing import input_names
 from kerasft.data import Feed, draw_of, encode_rows, encoder, feed_of
 from kerasft.optimizers import WarmupDecay, adamw
 from kerasft.pipeline import Pipeline
@@ -97,7 +98,7 @@ class Run:
             self.pipe = Pipeline(model, tokenizer, self.task, info)
             # What is fitted may read its rows in another form (packed); its weights are the same.
             fitted = self.task.trained(model) if hasattr(self.task, "trained") else model
-            self.inputs = tuple(i.name.split(":")[0] for i in fitted.inputs)
+            self.inputs = input_names(fitted)
             self.frozen = _frozen(model)
             self.feeds = {
                 part: self._feed(part)

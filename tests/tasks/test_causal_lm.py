@@ -381,12 +381,16 @@ def test_a_completion_that_is_cut_keeps_its_begin():
 
 
 def test_a_request_cannot_ask_for_any_number_of_tokens(monkeypatch):
+    """Not even one whose sum with the prompt's length no int32 holds."""
     pipe = pipeline(CausalLM(max_length=16, max_new_tokens=6), "llama")
-    monkeypatch.setattr(_writers, "MOST_SERVED", 3)
-    generate = _writers.signatures(pipe.task, pipe)["generate"]
-    ask = {"max_new_tokens": 2**31 - 1, "temperature": 0.0, "top_k": 0, "top_p": 1.0, "seed": 0}
-    got = generate(tf.constant(["the film"]), *(tf.constant([v]) for v in ask.values()))
-    assert got["tokens"].shape[1] <= 6
+    found = {}
+    for bound, wanted in ((3, 2**31 - 1), (3, 20), (100, 20)):
+        monkeypatch.setattr(_writers, "MOST_SERVED", bound)
+        generate = _writers.signatures(pipe.task, pipe)["generate"]
+        ask = {"max_new_tokens": wanted, "temperature": 0.0, "top_k": 0, "top_p": 1.0, "seed": 0}
+        got = generate(tf.constant(["the film"]), *(tf.constant([v]) for v in ask.values()))
+        found[bound, wanted] = got["tokens"].shape[1]
+    assert found == {(3, 2**31 - 1): 6, (3, 20): 6, (100, 20): 20}
 
 
 @pytest.mark.parametrize("value", ["END", None, 5])
@@ -398,14 +402,15 @@ def test_one_text_is_no_list_of_letters(value):
         TextClassification(labels="spam")
 
 
-def test_what_is_no_chat_is_told(capsys):
+def test_what_is_no_chat_is_told():
     pipe = pipeline(CausalLM(format="chat", max_length=64, max_new_tokens=2), "llama3")
     with pytest.raises(InputError, match="`role` and `content`"):
         pipe.stream([{"role": "user"}])
     with pytest.raises(InputError, match="max_new_tokens"):
         pipe.stream("a", max_new_tokens=-5)
-    with pytest.raises(InputError, match="Received"):
-        pipe.predict(["a \ud800 b"])
+    for call in (lambda t: pipe.predict([t]), pipe.stream, lambda t: list(pipe.chat().say(t))):
+        with pytest.raises(InputError, match="Received"):
+            call("a \ud800 b")
     with pytest.raises(InputError, match="no turns"):
         CausalLM(format="text", template="plain")
 
