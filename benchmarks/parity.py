@@ -88,17 +88,18 @@ def lora(folder: Path) -> dict[str, Any]:
     pipe.model.get_layer("logits").trainable = False
     blocks = len(kf.backbones.sites(pipe.backbone).blocks)
     drawn = adapter(blocks, pipe.backbone.hidden_dim)
-    method.load_state(pipe.backbone, {_site(name): value.T for name, value in drawn.items()})
+    own = {_site(name): value.T for name, value in drawn.items()}
+    kf.methods.set_adapter_weights(pipe.backbone, own, "the drawn adapter")
     before, after = step(pipe)
-    state = method.state(pipe.backbone)
+    state = kf.methods.adapter_weights(pipe.backbone)
     weights = {name: state[_site(name)].T for name in drawn}
     return {"lora_logits": before, "lora_logits_after": after, "lora_weights": weights}
 
 
 def _site(name: str) -> str:
-    """kerasft's name of an adapter's weight: `blocks.0.query.A`."""
+    """kerasft's name of an adapter's weight: `blocks.0.query.lora_a`."""
     parts = name.split(".")
-    return f"blocks.{parts[5]}.{parts[8]}.{parts[9][-1]}"
+    return f"blocks.{parts[5]}.{parts[8]}.lora_{parts[9][-1].lower()}"
 
 
 def differences(ours: dict[str, Any], theirs: dict[str, Any]) -> dict[str, float]:

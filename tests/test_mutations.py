@@ -53,12 +53,12 @@ def not_at_zero(patch):
 
 def no_b_in_file(patch):
     """The adapter file holds zeros for the second matrix."""
-    state = LoRA.state
+    state = _adapter_file.adapter_weights
 
-    def without_b(self, backbone):
-        return {k: v * (not k.endswith(".B")) for k, v in state(self, backbone).items()}
+    def without_b(backbone):
+        return {k: v * (not k.endswith("lora_b")) for k, v in state(backbone).items()}
 
-    patch.setattr(LoRA, "state", without_b)
+    patch.setattr(_adapter_file, "adapter_weights", without_b)
 
 
 def nothing_frozen(patch):

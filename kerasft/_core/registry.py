@@ -87,9 +87,7 @@ class Registry:
 
     def config(self, member: Any) -> dict[str, Any]:
         """Return the mapping from which `build` makes the member again (JSON types only)."""
-        return {"name": member.name} | {
-            f.name: _plain(getattr(member, f.name)) for f in dataclasses.fields(member) if f.init
-        }
+        return _plain(member)
 
     def describe(self) -> dict[str, str]:
         """First line of each member's docstring by name."""
@@ -124,4 +122,7 @@ def _plain(value: Any) -> Any:
         return [_plain(v) for v in value]
     if isinstance(value, dict):
         return {k: _plain(v) for k, v in value.items()}
+    if dataclasses.is_dataclass(value):  # a method that holds methods
+        fields = {f.name: getattr(value, f.name) for f in dataclasses.fields(value) if f.init}
+        return {"name": value.name} | _plain(fields)
     return value

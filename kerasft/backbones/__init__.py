@@ -7,6 +7,7 @@ from kerasft.backbones.describe import (
     save_tokenizer,
     set_template,
     template_of,
+    tokenizer_digest,
 )
 from kerasft.backbones.families import FAMILIES, Family, HeadStyle, family_of
 from kerasft.backbones.load import load, presets
@@ -38,4 +39,5 @@ __all__ = [
     "sites",
     "surfaces",
     "template_of",
+    "tokenizer_digest",
 ]

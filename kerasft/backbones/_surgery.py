@@ -134,6 +134,18 @@ def blocks_of(backbone: Any) -> list[Any]:
     return flat
 
 
+def norms_outside(backbone: Any) -> tuple[Any, ...]:
+    """The normalisation layers that lie in no block: those of embeddings, and the last one."""
+    inside = {id(x) for b in blocks_of(backbone) for x in b._flatten_layers()}
+    layers = backbone._flatten_layers(include_self=False)
+    found = [x for x in layers if _is_norm(x) and id(x) not in inside]
+    return tuple({id(x): x for x in found}.values())
+
+
+def _is_norm(layer: Any) -> bool:
+    return "norm" in type(layer).__name__.lower() and hasattr(layer, "epsilon")
+
+
 def steady_paths(backbone: Any) -> Any:
     """Let the paths of a backbone's weights follow from where they are, and give the backbone.
 
@@ -215,7 +227,7 @@ def apply_fixes(backbone: Any, fixes: dict[str, Any]) -> None:
             getattr(owner, name).activation = _activation(activation)
     if epsilon is not None:
         for layer in backbone._flatten_layers(include_self=False):
-            if "norm" in type(layer).__name__.lower() and hasattr(layer, "epsilon"):
+            if _is_norm(layer):
                 layer.epsilon = epsilon
     # KerasHub's Qwen 3 has 1e-5 here whatever the rest has; its checkpoints ask for one value.
     if "query_key_epsilon" in fixes:

@@ -112,6 +112,20 @@ def save_tokenizer(tokenizer: Any, folder: str) -> None:
     files.write_json(files.join(folder, "tokenizer.json"), record)
 
 
+def tokenizer_digest(tokenizer: Any) -> str:
+    """SHA-256 of a tokenizer's record and vocabulary files."""
+    import hashlib
+    import tempfile
+    from pathlib import Path
+
+    digest = hashlib.sha256()
+    with tempfile.TemporaryDirectory() as folder:
+        save_tokenizer(tokenizer, folder)
+        for path in sorted(p for p in Path(folder).rglob("*") if p.is_file()):
+            digest.update(path.name.encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()
+
+
 def load_tokenizer(folder: str) -> Any:
     """Read what `save_tokenizer` wrote; only tokenizers of known families are ever built."""
     import keras_hub

@@ -104,8 +104,8 @@ def load_saved(place: str, **overrides: Any) -> tuple[Any, Any]:
             name = saved.record["method"]["name"]
             raise InputError(
                 f"{place} holds an adapter that is not merged into the backbone. Received: "
-                f"method={name!r:.40}. Merge it, then use that folder as preset: "
-                f"kerasft.load({place!r}).merged().save('merged')."
+                f"method={name!r:.40}. Merge it, where the method can be merged, and use that "
+                f"folder as preset: kerasft.load({place!r}).merged().save('merged')."
             )
         backbone = saved.backbone(**overrides)
         wanted = weights.named(backbone.weights)

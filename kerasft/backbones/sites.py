@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from kerasft._core.checks import one_of
+from kerasft._core.checks import nearest, one_of
 from kerasft._core.errors import InputError
 from kerasft.backbones import _surgery
 from kerasft.backbones.families import Family, family_of
@@ -46,26 +46,63 @@ class Block:
 
 @dataclass(frozen=True)
 class Sites:
-    """The places of a backbone and what its family can do."""
+    """The places of a backbone and what its family can do; `outer_norms` lie in no block."""
 
     family: Family
     blocks: tuple[Block, ...]
+    outer_norms: tuple[Any, ...] = ()
 
-    def targets(self, roles: tuple[str, ...]) -> Iterator[Site]:
-        """The projections of the given roles, block by block; `InputError` for a role not there."""
+    def every(self) -> Iterator[Site]:
+        """All projections, block by block."""
+        for block in self.blocks:
+            yield from block.projections.values()
+
+    def targets(self, roles: tuple[str, ...], blocks: tuple[str | int, ...] = ()) -> list[Site]:
+        """The projections of the given roles, block by block.
+
+        Args:
+            roles: of `ROLES`.
+            blocks: numbers or names of blocks (see `chosen`); all where empty.
+
+        Raises:
+            InputError: for a role that no block has, with those that are there.
+        """
         known = [r for r in ROLES if any(r in block.projections for block in self.blocks)]
         for role in roles:
             if role not in known:
                 one_of("targets", role, known)
-        for block in self.blocks:
-            yield from (block.projections[r] for r in roles if r in block.projections)
+        within = self.chosen(blocks)
+        return [b.projections[r] for b in within for r in roles if r in b.projections]
+
+    def chosen(self, blocks: tuple[str | int, ...]) -> tuple[Block, ...]:
+        """Blocks by number from 0 (from -1 downwards: from the last), or by name; all where empty.
+
+        Raises:
+            InputError: for a block that is not there, or where blocks share their weights.
+        """
+        if not blocks:
+            return self.blocks
+        self.need_separate_blocks("A choice of blocks")
+        count = len(self.blocks)
+        found = {b.layer.name: b for b in self.blocks} | {b.index: b for b in self.blocks}
+        found |= {index - count: block for index, block in enumerate(self.blocks)}
+        for name in blocks:
+            if name not in found or isinstance(name, bool):
+                names = [b.layer.name for b in self.blocks]
+                raise InputError(
+                    f"This {self.family.backbone} has {count} blocks, {names[0]} to {names[-1]} "
+                    f"(or 0 to {count - 1}). Received: blocks={name!r}."
+                    + nearest(str(name), names)
+                )
+        wanted = {found[name].index for name in blocks}
+        return tuple(block for block in self.blocks if block.index in wanted)
 
     def need_separate_blocks(self, what: str) -> None:
         """Raise `InputError` where one block is run many times and cannot be treated by number."""
         if self.family.shares_blocks:
             raise InputError(
                 f"{what} needs blocks with weights of their own, but {self.family.backbone} runs "
-                "one block many times. Use `full`, `lora`, or `freeze` without numbers."
+                "one block many times. Leave the choice of blocks out, or use `full`."
             )
 
 
@@ -92,4 +129,4 @@ def sites(backbone: Any) -> Sites:
         owners = (_surgery.resolve(layer, path) for path in norms)
         present = tuple(getattr(o, n) for o, n in owners if hasattr(o, n))
         blocks.append(Block(index, layer, found, present))
-    return Sites(family_of(backbone), tuple(blocks))
+    return Sites(family_of(backbone), tuple(blocks), _surgery.norms_outside(backbone))

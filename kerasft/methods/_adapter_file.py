@@ -5,39 +5,72 @@ from typing import Any
 
 import numpy as np
 
-from kerasft._core import files, weights
+from kerasft._core import files, stack, weights
 from kerasft._core.errors import InputError
-from kerasft.methods import registry
+from kerasft.methods._site_layers import (
+    adapter_variables,
+    adapter_weights,
+    set_adapter_weights,
+)
 from kerasft.methods._trainable import is_random_state
+
+FORMAT = 1
 
 
 def fingerprint(adapted: Any) -> str:
-    """SHA-256 of the frozen weights of a backbone, by path."""
+    """SHA-256 of the weights of a backbone that its method leaves as they are, by path."""
+    own = {id(v) for v in adapter_variables(adapted.backbone).values()}
     digest = hashlib.sha256()
     for path, variable in sorted(weights.named(adapted.weights).items()):
-        if not variable.trainable and not is_random_state(variable):
+        if id(variable) not in own and not is_random_state(variable):
             digest.update(path.encode())
             digest.update(np.asarray(variable, np.float32).tobytes())
     return digest.hexdigest()
 
 
-def save_adapter(path: str, adapted: Any, head: dict[str, np.ndarray]) -> str:
-    """Write an adapter and the head it was trained with."""
-    method = _with_state(adapted)
-    arrays = {f"adapter/{k}": v for k, v in method.state(adapted.backbone).items()}
+def save_adapter(
+    path: str, adapted: Any, head: dict[str, np.ndarray], tokenizer: str
+) -> str:
+    """Write an adapter and the head it was trained with.
+
+    Args:
+        path: the file.
+        adapted: the backbone with its method.
+        head: the weights above the backbone by path.
+        tokenizer: a digest of the tokenizer.
+
+    Raises:
+        InputError: if the method moves every weight, so that there is no base.
+    """
+    own = adapter_weights(adapted.backbone)
+    if not own or len(own) == len(adapted.weights):
+        what = "every weight moves" if own else "none of the backbone's weights move"
+        raise InputError(
+            f"The method {adapted.method_config['name']!r} has no adapter: {what}. `save` writes "
+            "the whole model."
+        )
+    arrays = {f"adapter/{name}": values for name, values in own.items()}
     arrays |= {f"head/{k}": v for k, v in head.items()}
     notes = {
+        "format": FORMAT,
+        "versions": stack.versions(),
         "method": adapted.method_config,
         "base": adapted.description,
         "fingerprint": fingerprint(adapted),
+        "tokenizer": tokenizer,
     }
     files.write_bytes(path, weights.to_bytes(arrays, notes))
     return path
 
 
-def load_adapter(path: str, adapted: Any) -> dict[str, np.ndarray]:
+def load_adapter(path: str, adapted: Any, tokenizer: str) -> dict[str, np.ndarray]:
     """Set an adapter's weights and return its head's; `InputError` says what differs."""
     arrays, notes = weights.read(path)
+    if notes.get("format") != FORMAT:
+        raise InputError(
+            f"{path} is no adapter file of this release (format {FORMAT}). "
+            f"Received: format={notes.get('format')!r:.40}. `save_adapter` writes one."
+        )
     for key, here in (("method", adapted.method_config), ("base", adapted.description)):
         there = notes.get(key)
         if key == "base":
@@ -51,22 +84,22 @@ def load_adapter(path: str, adapted: Any) -> dict[str, np.ndarray]:
             f"{path} was trained on other weights of the same shape: the fingerprints of the "
             "base differ. Load the preset that the adapter was trained on."
         )
+    if notes.get("tokenizer") != tokenizer:
+        raise InputError(
+            f"{path} was trained with another tokenizer: its vocabulary or options differ. Load "
+            "the preset that the adapter was trained on."
+        )
     groups: dict[str, dict[str, np.ndarray]] = {"adapter": {}, "head": {}}
     for name, values in arrays.items():
         kind, _, key = name.partition("/")
-        groups[kind][key] = values
-    _with_state(adapted).load_state(adapted.backbone, groups["adapter"])
+        groups.setdefault(kind, {})[key] = values
+    set_adapter_weights(adapted.backbone, groups["adapter"], path)
     return groups["head"]
 
 
 def _shape_of(description: Any) -> Any:
     """A description without what does not change the weights' meaning."""
+    if not isinstance(description, dict) or not isinstance(description.get("config"), dict):
+        return description
     config = {k: v for k, v in description["config"].items() if k not in ("dtype", "dropout")}
     return description | {"config": config}
-
-
-def _with_state(adapted: Any) -> Any:
-    method = registry.build(adapted.method_config)
-    if not callable(getattr(method, "state", None)):
-        raise InputError(f"The method {method.name!r} has no adapter to save or load.")
-    return method

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from kerasft._core.checks import nearest, whole
+from kerasft._core.checks import whole
 from kerasft._core.errors import InputError
 from kerasft.backbones import Sites, sites
 from kerasft.methods._trainable import freeze_all_but, set_trainable
@@ -55,7 +55,7 @@ class Freeze:
             return backbone
         places.need_separate_blocks("Freezing by block")
         if self.blocks:
-            frozen = {id(v) for b in self._named(places) for v in b.layer.variables}
+            frozen = {id(v) for b in places.chosen(self.blocks) for v in b.layer.variables}
             set_trainable(backbone, lambda variable: id(variable) not in frozen)
             return backbone
         first = self._first_trained(places)
@@ -79,15 +79,3 @@ class Freeze:
         last = places.blocks[-1].layer
         order = list(backbone.layers)
         return order[order.index(last) + 1 :]
-
-    def _named(self, places: Sites) -> list[Any]:
-        by_name = {b.layer.name: b for b in places.blocks} | {b.index: b for b in places.blocks}
-        for name in self.blocks:
-            if name not in by_name:
-                names = [b.layer.name for b in places.blocks]
-                raise InputError(
-                    f"This {places.family.backbone} has {len(names)} blocks, {names[0]} to "
-                    f"{names[-1]} (or 0 to {len(names) - 1}). Received: blocks={name!r}."
-                    + nearest(str(name), names)
-                )
-        return [by_name[name] for name in self.blocks]

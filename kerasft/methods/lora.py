@@ -6,10 +6,10 @@ from typing import Any, ClassVar
 import numpy as np
 
 from kerasft._core.checks import in_range, whole
-from kerasft._core.errors import InputError
-from kerasft.backbones import ROLES, Site, sites
-from kerasft.methods._projection import Projection
-from kerasft.methods._trainable import set_trainable
+from kerasft.backbones import Site, sites
+from kerasft.methods._site_layers import ProjectionLayer, put, roles
+
+import keras  # isort: skip  (kerasft.backbones has chosen the backend)
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,8 @@ class LoRA:
         alpha: the update is scaled by alpha / rank.
         dropout: share of the update's inputs dropped in training, 0 to 1.
         targets: the projections that get an update, of `query`, `key`, `value`, `output`,
-            `gate`, `up`, `down`.
+            `gate`, `up`, `down`, and `cross_query` ... in an encoder-decoder.
+        blocks: numbers or names of the blocks that get updates; all where empty.
 
     Raises:
         InputError: if the backbone has no such projection.
@@ -38,91 +39,40 @@ class LoRA:
     """
 
     name: ClassVar[str] = "lora"
+    learning_rate: ClassVar[float] = 2e-4
     rank: int = 8
     alpha: float = 16.0
     dropout: float = 0.0
     targets: tuple[str, ...] = ("query", "value")
+    blocks: tuple[int | str, ...] = ()
 
     def __post_init__(self):
         whole("rank", self.rank, 1)
         in_range("alpha", self.alpha, 0, above=True)
         in_range("dropout", self.dropout, 0, 0.999)
-        if not self.targets or isinstance(self.targets, str):
-            raise InputError(
-                f"`targets` is a list of projections, of: {', '.join(ROLES)}. "
-                f"Received: targets={self.targets!r}."
-            )
+        roles(self.targets)
 
     def apply(self, backbone: Any) -> Any:
         """Freeze the backbone and put an update beside each target."""
-        chosen = list(sites(backbone).targets(tuple(self.targets)))
-        set_trainable(backbone, lambda variable: False)
-        for site in chosen:
-            if isinstance(site.layer, LoRALayer):
-                raise InputError(f"{site.path} carries a LoRA update already; merge it first.")
-            site.put(LoRALayer(site.layer, self.rank, self.alpha, self.dropout, name=site.path))
-        return backbone
+        chosen = sites(backbone).targets(self.targets, self.blocks)
+        return put(backbone, chosen, LoRALayer, self._layer)
 
-    def merge(self, backbone: Any) -> Any:
-        """Add every update to its projection, in float64, and take the wrappers away."""
-        for site in self.adapted_sites(backbone):
-            layer = site.layer
-            kernel = layer.base.kernel
-            merged = np.asarray(kernel, np.float64) + layer.delta()
-            kernel.assign(merged.astype(np.float32))
-            site.put(layer.unwrap())
-        set_trainable(backbone, lambda variable: True)
-        return backbone
-
-    def adapted_sites(self, backbone: Any) -> list[Site]:
-        """The sites that carry an update; `InputError` if there is none (merged already)."""
-        found = [s for s in sites(backbone).targets(self.targets) if isinstance(s.layer, LoRALayer)]
-        if not found:
-            raise InputError("This backbone carries no LoRA update: it was merged already.")
-        return found
-
-    def state(self, backbone: Any) -> dict[str, np.ndarray]:
-        """The adapter's weights by site path: `blocks.0.query.A` [in, rank], `...B` [rank, out]."""
-        found = {}
-        for site in self.adapted_sites(backbone):
-            found[f"{site.path}.A"] = np.asarray(site.layer.lora_a, np.float32)
-            found[f"{site.path}.B"] = np.asarray(site.layer.lora_b, np.float32)
-        return found
-
-    def load_state(self, backbone: Any, state: dict[str, np.ndarray]) -> None:
-        """Set the adapter's weights; `InputError` unless exactly the expected ones are there."""
-        expected = self.state(backbone)
-        shapes = {k: v.shape for k, v in state.items()}
-        if shapes != {k: v.shape for k, v in expected.items()}:
-            odd = sorted(set(shapes) ^ set(expected)) or [
-                k for k in expected if shapes[k] != expected[k].shape
-            ]
-            raise InputError(
-                f"The adapter does not fit this method and backbone; {len(odd)} weights differ, "
-                f"first: {odd[0]}."
-            )
-        for site in self.adapted_sites(backbone):
-            site.layer.lora_a.assign(state[f"{site.path}.A"])
-            site.layer.lora_b.assign(state[f"{site.path}.B"])
+    def _layer(self, site: Site) -> "LoRALayer":
+        return LoRALayer(site.layer, site.path, self.rank, self.alpha, self.dropout)
 
 
-import keras  # noqa: E402  (kerasft.backbones has chosen the backend)
-
-
-class LoRALayer(keras.layers.Layer):
+class LoRALayer(ProjectionLayer):
     """A projection with its low-rank update; see `LoRA`.
 
     Args:
-        base: the `Dense` or `EinsumDense` that is wrapped; its weights stay where they are.
+        base: the projection that is wrapped; its weights stay where they are.
+        site: the site's path.
         rank, alpha, dropout: as in `LoRA`.
     """
 
-    def __init__(self, base: Any, rank: int, alpha: float, dropout: float, name: str):
-        super().__init__(name=name.replace(".", "_") + "_lora", dtype=base.dtype_policy)
-        self.base, self.shape = base, Projection.of(base)
+    def __init__(self, base: Any, site: str, rank: int, alpha: float, dropout: float):
+        super().__init__(base, site, "lora")
         self.scale = alpha / rank
-        # The update comes before the activation, so the wrapper takes the activation over.
-        self.activation, base.activation = base.activation, keras.activations.linear
         self.drop = keras.layers.Dropout(dropout, dtype=base.dtype_policy) if dropout else None
         bound = 1.0 / np.sqrt(self.shape.inputs)
         self.lora_a = self.add_weight(
@@ -146,7 +96,6 @@ class LoRALayer(keras.layers.Layer):
         product = np.asarray(self.lora_a, np.float64) @ np.asarray(self.lora_b, np.float64)
         return self.shape.as_kernel(product) * self.scale
 
-    def unwrap(self) -> Any:
-        """Give the wrapped layer back as it was."""
-        self.base.activation = self.activation
-        return self.base
+    def changed(self, kernel, bias):
+        """The kernel with the update."""
+        return kernel + self.delta(), bias

@@ -13,6 +13,7 @@ from kerasft.backbones import (
     save_tokenizer,
     sites,
     template_of,
+    tokenizer_digest,
 )
 from kerasft.backbones.crossing import input_names
 from kerasft.backbones.saved import (
@@ -34,8 +35,15 @@ from kerasft.data import (
     tensors_of,
 )
 from kerasft.evaluation import Collector, Report
-from kerasft.methods import Adapted, adapt
-from kerasft.methods import registry as methods
+from kerasft.methods import (
+    Adapted,
+    adapt,
+    carried,
+    load_adapter,
+    merge,
+    save_adapter,
+    unmergeable,
+)
 from kerasft.pipeline._answers import given_of, rows_of, sound, told
 from kerasft.pipeline.chat import Chat
 from kerasft.pipeline.forward import Forward
@@ -337,7 +345,7 @@ class Pipeline:
             "method": self.adapted.method_config,
             "backbone": self.adapted.description,
             # Whether the method holds weights without which the backbone's are not what it learned.
-            "adapter": _mergeable(methods.build(self.adapted.method_config)),
+            "adapter": bool(carried(self.backbone)),
             "trainable": sorted(v.path for v in self.model.trainable_variables),
             "info": self.info,
         }
@@ -365,7 +373,7 @@ class Pipeline:
         record, place = saved.record, saved.place
         task = tasks.build(record["task"])
         backbone = saved.backbone(**({"dtype": dtype} if dtype else {}))
-        model = task.build(adapt(backbone, methods.build(record["method"])))
+        model = task.build(adapt(backbone, record["method"]))
         weights.assign(model, saved.arrays, saved.source)
         trainable = sorted(v.path for v in model.trainable_variables)
         if trainable != record["trainable"]:
@@ -385,32 +393,34 @@ class Pipeline:
         """A copy in which the adapter is merged into the weights: a plain backbone and head.
 
         Raises:
-            InputError: if the method has nothing to merge.
+            InputError: if there is nothing to merge, or it cannot be merged.
         """
-        method = methods.build(self.adapted.method_config)
-        if not _mergeable(method):
-            raise InputError(f"The method {method.name!r} changes the weights in place: no merge.")
+        reason = unmergeable(self.backbone)
+        if reason:
+            name = self.adapted.method_config["name"]
+            raise InputError(f"The method {name!r} has no merge: {reason}.")
         source = build_backbone(self.adapted.description)
-        copy = self.task.build(adapt(source, method))
+        copy = self.task.build(adapt(source, self.adapted.method_config))
         weights.assign(copy, weights.state_of(self.model), "the copy")
         holder = next(layer for layer in copy.layers if isinstance(layer, Adapted))
-        method.merge(holder.backbone)
+        merge(holder.backbone)
         plain = self.task.build(adapt(build_backbone(self.adapted.description), "full"))
         weights.assign(plain, weights.state_of(copy), "the merged model")
         return Pipeline(plain, self.tokenizer, self.task, self.info)
 
     def save_adapter(self, path: str | os.PathLike) -> str:
-        """Write the adapter's weights alone, with its method and the base's fingerprint."""
-        from kerasft.methods._adapter_file import save_adapter
+        """Write what the method moved or added, and the head, with fingerprints of base and
+        tokenizer.
 
+        Raises:
+            InputError: if every weight of the backbone moves, or none.
+        """
         head = {v.path: np.asarray(v) for v in self.head_variables}
-        return save_adapter(os.fspath(path), self.adapted, head)
+        return save_adapter(os.fspath(path), self.adapted, head, tokenizer_digest(self.tokenizer))
 
     def load_adapter(self, path: str | os.PathLike) -> None:
-        """Set the adapter's weights and head; `InputError` if the base or the method differs."""
-        from kerasft.methods._adapter_file import load_adapter
-
-        head = load_adapter(os.fspath(path), self.adapted)
+        """Set the adapter's weights and head; `InputError` if base, method or tokenizer differ."""
+        head = load_adapter(os.fspath(path), self.adapted, tokenizer_digest(self.tokenizer))
         own = {v.path: v for v in self.head_variables}
         if {k: v.shape for k, v in head.items()} != {k: tuple(v.shape) for k, v in own.items()}:
             raise InputError(f"{os.fspath(path)}: the head of the adapter does not fit this task.")
@@ -439,8 +449,7 @@ class Pipeline:
                 f"folder is written. Received: task {self.task.name!r}. `save` and `export` write "
                 "this one."
             )
-        method = methods.build(self.adapted.method_config)
-        plain = self.merged() if _mergeable(method) else self
+        plain = self.merged() if carried(self.backbone) else self
         with files.new_folder(folder) as local:
             write_folder(
                 str(local),
@@ -467,10 +476,6 @@ class Pipeline:
         from kerasft.export import export_saved_model
 
         return export_saved_model(self, os.fspath(folder), version)
-
-
-def _mergeable(method: Any) -> bool:
-    return callable(getattr(method, "merge", None))
 
 
 def _model_folder(folder: str | os.PathLike) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 
 from kerasft._core import files, stack, weights
 from kerasft.backbones import FAMILIES
-from kerasft.methods import adapt, registry
+from kerasft.methods import adapt, carried, merge, registry, unmergeable
 from kerasft.pipeline import Pipeline
 from kerasft.testing import _rig, tiny
 from kerasft.testing._compare import close, difference, equal, refused, same, same_names
@@ -57,6 +57,13 @@ REFUSALS = (
         "only the newer decoders have a gate in their feed-forward part",
     ),
     Refusal(
+        "bitfit",
+        ("llama", "llama3", "mistral", "qwen3", "gemma"),
+        lambda method: True,
+        "BitFit trains biases, and these parts of",
+        "these decoders have no biases",
+    ),
+    Refusal(
         "freeze",
         ("albert",),
         lambda method: method != type(method)(),
@@ -65,7 +72,9 @@ REFUSALS = (
     ),
 )
 
-_NO_MERGE = "the method has no `merge`"
+_UNMERGEABLE = "the method cannot be merged, and says why"
+_NO_ADAPTER = "the method moves all of the backbone or nothing, so there is no adapter"
+_NO_MERGE = "the method has nothing to merge"
 # Weights of a backbone that no classifier reads: they have no gradient and stay.
 UNREAD = {
     "electra": ("pooled_dense/kernel", "pooled_dense/bias"),
@@ -204,8 +213,12 @@ def _same_model(got: Any, want: Any, what: str) -> None:
 
 
 def _merged_copy(case: Case) -> str | None:
-    if not _can(case.method, "merge"):
+    if not carried(case.pipe.backbone):
         return _NO_MERGE
+    if reason := unmergeable(case.pipe.backbone):
+        with refused(reason, "merging"):
+            case.pipe.merged()
+        return _UNMERGEABLE
     merged, x = case.pipe.merged(), tiny.features(case.pipe.model)
     same_names(weights.named(merged.backbone.weights), case.pristine, "weights of the merged copy")
     close(
@@ -218,19 +231,21 @@ def _merged_copy(case: Case) -> str | None:
 
 def _merge(case: Case) -> str | None:
     """Merge in place; nothing can follow."""
-    if not _can(case.method, "merge"):
+    if not carried(case.pipe.backbone):
         return _NO_MERGE
+    if unmergeable(case.pipe.backbone):
+        return _UNMERGEABLE
     backbone, x = case.pipe.backbone, tiny.features(case.pipe.model)
     fresh = _rig.answers(case.pipe.model, x)
     _move(case.pipe)
     before = _rig.answers(case.pipe.model, x)
     moved = difference(before["output"], fresh["output"])
     equal(moved > 1e-3, True, f"what is trained moves the answers ({moved:.2g})")
-    case.method.merge(backbone)
+    merge(backbone)
     close(_rig.answers(case.pipe.model, x), before, 1e-5, "after the merge the")
     same_names(weights.named(backbone.weights), case.pristine, "weights after the merge")
-    with refused("merged already", "merging twice"):
-        case.method.merge(backbone)
+    with refused("it was merged", "merging twice"):
+        merge(backbone)
     return None
 
 
@@ -241,13 +256,12 @@ def _move(pipe: Pipeline) -> None:
         variable.assign_add(0.2 * random.standard_normal(variable.shape).astype(np.float32))
 
 
-def _can(method: Any, what: str) -> bool:
-    return callable(getattr(method, what, None))
-
-
 def _adapter(case: Case) -> str | None:
-    if not _can(case.method, "state"):
-        return "the method has no `state`"
+    moving = len(case.pipe.adapted.trainable_variables)
+    if moving in (0, len(case.pipe.adapted.weights)):
+        with tempfile.TemporaryDirectory() as folder, refused("has no adapter", "saving one"):
+            case.pipe.save_adapter(str(Path(folder) / "adapter.safetensors"))
+        return _NO_ADAPTER
     _move(case.pipe)
     fresh = _rig.pipeline(case.family, case.method)
     fresh.model.get_layer("logits").set_weights(
@@ -268,6 +282,8 @@ def _refuse_other_adapters(path: str, pipe: Pipeline) -> None:
     changes = {
         "another method": (arrays, notes | {"method": {"name": "other"}}),
         "another base": (arrays, notes | {"base": notes["base"] | {"class": "Other"}}),
+        "another tokenizer": (arrays, notes | {"tokenizer": "other"}),
+        "no adapter file": (arrays, {}),
         "differ": (lost, notes),
     }
     before = _rig.values(pipe.model.weights)

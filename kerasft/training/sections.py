@@ -173,15 +173,16 @@ class Training(Section):
     monitor: Text | None = Field(None, description="the name of a column of history.csv, or null")
 
     def rate_for(self, method: str | Mapping[str, Any]) -> float:
-        """Return `learning_rate`, or what suits the method: 2e-4 for lora, 5e-5 for others.
+        """Return `learning_rate`, or the one of the method's class, or 5e-5.
 
         Args:
             method: name of the method, or its mapping with the key `name`.
         """
         if self.learning_rate is not None:
             return self.learning_rate
-        name = method if isinstance(method, str) else method["name"]
-        return 2e-4 if name.split(".")[0] == "lora" else 5e-5
+        from kerasft.methods import registry
+
+        return getattr(registry.build(method), "learning_rate", 5e-5)
 
 
 def note(value: Any) -> Any:

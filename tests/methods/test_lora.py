@@ -11,7 +11,7 @@ from safetensors.numpy import load_file
 from kerasft._core.errors import InputError
 from kerasft.backbones import FAMILIES, sites
 from kerasft.backbones.huggingface import load_folder, read_head
-from kerasft.methods import LoRA, adapt
+from kerasft.methods import LoRA, adapt, adapter_weights, set_adapter_weights
 from kerasft.methods._projection import Projection
 from kerasft.methods.lora import LoRALayer
 from kerasft.pipeline import Pipeline
@@ -83,7 +83,7 @@ def wrapped(**options):
     dense = keras.layers.Dense(3, activation="relu")
     dense.build((None, None, 5))
     dense.bias.assign([0.1, -0.2, 0.3])
-    layer = LoRALayer(dense, **({"rank": 2, "alpha": 6.0, "dropout": 0.0, "name": "x"} | options))
+    layer = LoRALayer(dense, **({"site": "x", "rank": 2, "alpha": 6.0, "dropout": 0.0} | options))
     layer.lora_b.assign(random_like(2, 3))
     return layer
 
@@ -100,7 +100,7 @@ def test_the_formula():
 def test_a_fresh_update_is_zero_and_can_learn():
     dense = keras.layers.Dense(3)
     dense.build((None, None, 50))
-    layer = LoRALayer(dense, 4, 8.0, 0.0, "x")
+    layer = LoRALayer(dense, "x", 4, 8.0, 0.0)
     a, b = np.array(layer.lora_a), np.array(layer.lora_b)
     assert (b == 0).all()
     bound = 1 / np.sqrt(50)
@@ -150,27 +150,27 @@ def test_a_refused_target_leaves_the_backbone_alone():
 def test_twice_on_one_backbone_is_refused():
     backbone = tiny.backbone("bert")
     LoRA().apply(backbone)
-    with pytest.raises(InputError, match="blocks.0.query carries a LoRA update already"):
+    with pytest.raises(InputError, match="blocks.0.query carries such a change already .LoRALayer"):
         LoRA().apply(backbone)
 
 
 def test_state_has_a_name_for_each_matrix():
     method = LoRA(rank=2, targets=("output",))
     backbone = method.apply(tiny.backbone("gemma"))
-    state = method.state(backbone)
+    state = adapter_weights(backbone)
     assert {k: v.shape for k, v in state.items()} == {
-        "blocks.0.output.A": (24, 2),
-        "blocks.0.output.B": (2, 16),
-        "blocks.1.output.A": (24, 2),
-        "blocks.1.output.B": (2, 16),
+        "blocks.0.output.lora_a": (24, 2),
+        "blocks.0.output.lora_b": (2, 16),
+        "blocks.1.output.lora_a": (24, 2),
+        "blocks.1.output.lora_b": (2, 16),
     }
     changed = {k: v + 1 for k, v in state.items()}
-    method.load_state(backbone, changed)
-    for name, value in method.state(backbone).items():
+    set_adapter_weights(backbone, changed, "x")
+    for name, value in adapter_weights(backbone).items():
         np.testing.assert_array_equal(value, changed[name])
-    for odd in ({**state, "more": np.zeros(1)}, {k: v for k, v in state.items() if "A" in k}):
+    for odd in ({**state, "more": np.zeros(1)}, {k: v for k, v in state.items() if "_a" in k}):
         with pytest.raises(InputError, match="does not fit this method and backbone"):
-            method.load_state(backbone, odd)
+            set_adapter_weights(backbone, odd, "x")
 
 
 def test_trap_keras_own_lora_does_not_load_its_weights(tmp_path):
@@ -227,7 +227,7 @@ def peft_names(state):
     for name, value in state.items():
         parts = name.removeprefix("weight:").split(".")
         block, role, matrix = parts[parts.index("layer") + 1], parts[-3], parts[-2][-1]
-        found[f"blocks.{block}.{role}.{matrix}"] = value.T
+        found[f"blocks.{block}.{role}.lora_{matrix.lower()}"] = value.T
     return found
 
 
@@ -238,7 +238,7 @@ def test_lora_is_that_of_peft(about):
     method = LoRA(config["r"], config["lora_alpha"], 0.0, tuple(config["target_modules"]))
     pipe = bert(method)
     adapter = load_file(GOLDEN / "steps" / "lora" / "adapter_model.safetensors")
-    method.load_state(pipe.backbone, peft_names(adapter))
+    set_adapter_weights(pipe.backbone, peft_names(adapter), "PEFT's adapter")
     for variable in pipe.head_variables:  # PEFT's adapter was trained alone
         variable.trainable = False
     before, loss, after = one_step(pipe, about)
@@ -246,7 +246,7 @@ def test_lora_is_that_of_peft(about):
     assert loss == pytest.approx(float(expected["loss"]), abs=1e-5)
     np.testing.assert_allclose(after, expected["logits_after"], atol=1e-5)
     moved = peft_names({n: expected[n] for n in expected.files if n.startswith("weight:")})
-    got = method.state(pipe.backbone)
+    got = adapter_weights(pipe.backbone)
     assert set(got) == set(moved)
     for name, value in moved.items():
         np.testing.assert_allclose(got[name], value, atol=1e-5, err_msg=name)

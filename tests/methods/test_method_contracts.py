@@ -7,8 +7,19 @@ import pytest
 
 from kerasft._core.weights import named
 from kerasft.backbones import FAMILIES, sites
-from kerasft.methods import Freeze, Full, LoRA, registry
+from kerasft.methods import (
+    BitFit,
+    Chain,
+    Freeze,
+    Full,
+    HeadOnly,
+    LayerNorm,
+    LoRA,
+    carried,
+    registry,
+)
 from kerasft.testing import check_method
+from kerasft.testing._methods import _NO_ADAPTER, _NO_MERGE, _UNMERGEABLE
 from kerasft.testing.contracts import METHOD_PARTS, REFUSALS
 
 # One family for each kind of block; the others repeat one of these with other sizes.
@@ -48,6 +59,28 @@ def second_block_and_above(backbone: Any) -> set[str]:
 
 def all_but_first_block(backbone: Any) -> set[str]:
     return all_weights(backbone) - below([sites(backbone).blocks[0].layer])
+
+
+def biases(backbone: Any) -> set[str]:
+    return {p for p in all_weights(backbone) if p.rsplit("/", 1)[-1] in ("bias", "beta")}
+
+
+def norms(backbone: Any) -> set[str]:
+    """Gains and shifts: no other weight of a backbone is called so."""
+    names = ("gamma", "beta", "scale")
+    return {p for p in all_weights(backbone) if p.rsplit("/", 1)[-1] in names}
+
+
+def added(backbone: Any) -> set[str]:
+    """What stands beside the backbone's own weights."""
+    return {v.path for site in carried(backbone) for v in site.layer.own if v.trainable}
+
+
+def chained(backbone: Any) -> set[str]:
+    """Low-rank updates in the second block, biases in the first."""
+    blocks = [block.layer for block in sites(backbone).blocks]
+    first = {p for p in below([blocks[0]]) if p.rsplit("/", 1)[-1] in ("bias", "beta")}
+    return first | {p for p in added(backbone) if p.startswith("blocks_1_")}
 
 
 def updates(backbone: Any, method: Any) -> set[str]:
@@ -90,6 +123,12 @@ MEMBERS = (
     Member(Full(), all_weights, {"": TRAINED, "bert": ALL}),
     Member(Freeze(), nothing, {"": CHOSEN, "bert": TRAINED, "gpt2": STORED}),
     Member(LoRA(), None, {"": MERGED, "KINDS": (*TRAINED, "merge"), "bert": ALL}),
+    Member(HeadOnly(), nothing, {"": ("config",), "bert": (*CHOSEN, "adapter")}),
+    Member(BitFit(), biases, {"bert": ALL, "gpt2": STORED, "llama": CHOSEN}),
+    Member(LayerNorm(), norms, {"": CHOSEN, "bert": ALL, "llama": STORED}),
+    Member(
+        Chain((LoRA(blocks=(1,)), BitFit(blocks=(0,)))), chained, {"bert": ALL, "gpt2": STORED}
+    ),
     Member(Freeze(train_top_blocks=1), second_block_and_above, FEW),
     Member(Freeze(freeze_first_blocks=1), second_block_and_above, FEW),
     Member(Freeze(blocks=(0,)), all_but_first_block, FEW),
@@ -101,6 +140,8 @@ MEMBERS = (
 
 def label(member: Member) -> str:
     options = registry.config(member.method)
+    if isinstance(member.method, Chain):
+        return f"chain of {' and '.join(m.name for m in member.method.methods)}".replace(" ", "_")
     default = registry.config(type(member.method)())
     changed = [f"{k}={v}" for k, v in options.items() if v != default[k]]
     return " ".join([member.method.name, *changed]).replace(" ", "_")
@@ -108,14 +149,14 @@ def label(member: Member) -> str:
 
 # A method in a new file is found here too, and held to every part that needs no word from it.
 NEW = sorted(set(registry.names()) - {member.method.name for member in MEMBERS})
-MEMBERS += tuple(Member(registry.get(name)(), None, {"": STORED, "bert": ALL}) for name in NEW)
+MEMBERS += tuple(Member(registry.get(name)(), None, {"": CHOSEN, "bert": ALL}) for name in NEW)
 PAIRS = [
     pytest.param(member, family, member.parts_on(family), id=f"{label(member)}-{family}")
     for member in MEMBERS
     for family in EVERY
     if member.parts_on(family)
 ]
-LACKING = {"the method has no `merge`", "the method has no `state`"}
+LACKING = {_NO_MERGE, _NO_ADAPTER, _UNMERGEABLE}
 
 
 def trained_by(member: Member) -> Any:
@@ -143,6 +184,6 @@ def test_whole_contract(member, family):
     check_method(member.method, family, trainable=trained_by(member))
 
 
-def test_every_method_meets_every_family():
-    met = {(param.values[0].method.name, param.values[1]) for param in PAIRS}
-    assert met == {(name, family) for name in registry.names() for family in EVERY}
+def test_every_method_is_held_to_its_contract():
+    assert {member.method.name for member in MEMBERS} == set(registry.names())
+    assert {p.values[0].method.name for p in PAIRS} == set(registry.names())

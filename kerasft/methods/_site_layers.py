@@ -1,0 +1,213 @@
+"""What a method puts at a site: a layer around the one that was there, and its life cycle."""
+
+import abc
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from kerasft._core.checks import nearest
+from kerasft._core.errors import InputError
+from kerasft._core.weights import named
+from kerasft.backbones import ROLES, Site, sites
+from kerasft.methods._projection import Projection
+from kerasft.methods._trainable import is_random_state, set_trainable
+
+import keras  # isort: skip  (kerasft.backbones has chosen the backend)
+
+
+class SiteLayer(keras.layers.Layer):
+    """Abstract: a layer at a site around what stood there, which keeps its weights and its place.
+
+    Args:
+        base: what is wrapped: a layer of the backbone, or a `SiteLayer` around it.
+        site: the site's path, `blocks.0.query`.
+        kind: the name of the change, which is part of the layer's name.
+    """
+
+    # Why the change cannot be added to the weights of what is wrapped, where it cannot.
+    unmergeable: str = ""
+
+    def __init__(self, base: Any, site: str, kind: str):
+        super().__init__(name=f"{site.replace('.', '_')}_{kind}", dtype=base.dtype_policy)
+        self.base = base
+
+    @property
+    def own(self) -> list[Any]:
+        """The weights that the method added here."""
+        inside = {id(v) for v in self.base.variables}
+        return [v for v in self.weights if id(v) not in inside and not is_random_state(v)]
+
+    def unwrap(self) -> Any:
+        """Give back what was wrapped, as it was."""
+        return self.base
+
+
+class ProjectionLayer(SiteLayer):
+    """Abstract: a layer around a projection, `Dense` or `EinsumDense`.
+
+    The change comes before the projection's activation, so the activation is taken over.
+
+    `shape` is the projection as a matrix, `activation` what `call` applies at the end.
+    """
+
+    def __init__(self, base: Any, site: str, kind: str):
+        super().__init__(base, site, kind)
+        self.shape = base.shape if isinstance(base, ProjectionLayer) else Projection.of(base)
+        self.activation, base.activation = base.activation, keras.activations.linear
+
+    @abc.abstractmethod
+    def changed(self, kernel: np.ndarray, bias: np.ndarray | None) -> tuple:
+        """Kernel and bias of a projection alone that gives what this layer gives, float64."""
+
+    def merged(self) -> tuple[np.ndarray, np.ndarray | None]:
+        """`changed`, of what is wrapped."""
+        return self.changed(*kernel_and_bias(self.base))
+
+    def unwrap(self) -> Any:
+        """Give back the projection with its activation."""
+        self.base.activation = self.activation
+        return self.base
+
+
+def kernel_and_bias(layer: Any) -> tuple[np.ndarray, np.ndarray | None]:
+    """Kernel and bias of a projection, whatever is wrapped around it, float64."""
+    if isinstance(layer, ProjectionLayer):
+        return layer.merged()
+    bias = getattr(layer, "bias", None)
+    return np.asarray(layer.kernel, np.float64), None if bias is None else np.asarray(bias, float)
+
+
+def roles(targets: Any) -> tuple[str, ...]:
+    """`targets` as a tuple, if it is a list of roles; `InputError` if it is not."""
+    known = isinstance(targets, (list, tuple)) and all(t in ROLES for t in targets)
+    if targets and known:
+        return tuple(targets)
+    wrong = next((t for t in targets if t not in ROLES), "") if targets else ""
+    raise InputError(
+        f"`targets` is a list of projections, of: {', '.join(ROLES)}. "
+        f"Received: targets={targets!r}." + nearest(str(wrong), ROLES)
+    )
+
+
+def put(
+    backbone: Any,
+    chosen: list[Site],
+    kind: type[SiteLayer],
+    make: Callable[[Site], SiteLayer],
+) -> Any:
+    """Freeze the backbone and put a layer around what stands at each of the sites.
+
+    Args:
+        backbone: the backbone.
+        chosen: its sites.
+        kind: the class of the layers.
+        make: gives the layer for a site.
+
+    Raises:
+        InputError: if there is no site, or a site carries such a layer already.
+    """
+    for site in chosen:
+        if any(isinstance(layer, kind) for layer in wrappers(site.layer)):
+            raise InputError(
+                f"{site.path} carries such a change already ({kind.__name__}). Merge it first, or "
+                "name the method once."
+            )
+    set_trainable(backbone, lambda variable: False)
+    for site in chosen:
+        site.put(make(site))
+    return backbone
+
+
+def wrappers(layer: Any) -> Iterator[SiteLayer]:
+    """The layers of methods around a layer of the backbone, outermost first."""
+    while isinstance(layer, SiteLayer):
+        yield layer
+        layer = layer.base
+
+
+def carried(backbone: Any) -> list[Site]:
+    """The sites at which a method has put something."""
+    return [site for site in sites(backbone).every() if isinstance(site.layer, SiteLayer)]
+
+
+def adapter_variables(backbone: Any) -> dict[str, Any]:
+    """The weights that make a method's result, by name.
+
+    What a method added is named by its site, `blocks.0.query.lora_a`; weights of the backbone that
+    it trains have their own paths.
+    """
+    found: dict[str, Any] = {}
+    for site in carried(backbone):
+        for layer in wrappers(site.layer):
+            found |= {f"{site.path}.{name}": v for name, v in _by_name(layer).items()}
+    known = {id(v) for v in found.values()}
+    moving = {p: v for p, v in named(backbone.weights).items() if v.trainable}
+    return found | {p: v for p, v in moving.items() if id(v) not in known}
+
+
+def adapter_weights(backbone: Any) -> dict[str, np.ndarray]:
+    """The values of `adapter_variables`."""
+    return {name: np.asarray(v) for name, v in adapter_variables(backbone).items()}
+
+
+def set_adapter_weights(backbone: Any, arrays: dict[str, np.ndarray], source: str) -> None:
+    """Set the values of `adapter_variables`.
+
+    Args:
+        backbone: the backbone with its method.
+        arrays: an array for each of them.
+        source: where they come from, for messages.
+
+    Raises:
+        InputError: unless exactly the expected ones are there, each with its shape.
+    """
+    own = adapter_variables(backbone)
+    found = {name: tuple(v.shape) for name, v in arrays.items()}
+    wanted = {name: tuple(v.shape) for name, v in own.items()}
+    if found != wanted:
+        odd = sorted(set(found) ^ set(own)) or [n for n in own if found[n] != wanted[n]]
+        raise InputError(
+            f"{source} does not fit this method and backbone; {len(odd)} weights differ, first: "
+            f"{odd[0]}."
+        )
+    for name, variable in own.items():
+        variable.assign(arrays[name])
+
+
+def _by_name(layer: SiteLayer) -> dict[str, Any]:
+    """A layer's own weights by what of their paths lies below the layer."""
+    names = [v.path.split(f"{layer.name}/", 1)[-1].replace("/", ".") for v in layer.own]
+    return dict(zip(names, layer.own, strict=True))
+
+
+def unmergeable(backbone: Any) -> str:
+    """Why what methods have put into a backbone cannot be merged, or "" where it can."""
+    found = [layer for site in carried(backbone) for layer in wrappers(site.layer)]
+    if not found:
+        return "nothing stands beside its weights: the method moved them in place, or it was merged"
+    return next((layer.unmergeable for layer in found if layer.unmergeable), "")
+
+
+def merge(backbone: Any) -> Any:
+    """Add what methods have put beside the projections to their weights, in float64, in place.
+
+    The layers of the methods are taken away; what is left is the plain backbone.
+
+    Raises:
+        InputError: if there is nothing to merge (it was merged already), or it cannot be.
+
+    Reference: Hu et al. 2021, "LoRA", section 4.1, https://arxiv.org/abs/2106.09685
+    """
+    reason = unmergeable(backbone)
+    if reason:
+        raise InputError(f"This {type(backbone).__name__} cannot be merged: {reason}.")
+    for site in carried(backbone):
+        kernel, bias = site.layer.merged()
+        while isinstance(site.layer, SiteLayer):
+            site.put(site.layer.unwrap())
+        site.layer.kernel.assign(kernel.astype(np.float32))
+        if bias is not None:
+            site.layer.bias.assign(bias.astype(np.float32))
+    set_trainable(backbone, lambda variable: True)
+    return backbone
