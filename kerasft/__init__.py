@@ -30,8 +30,10 @@ _NAMES = {
     "Recipe": "kerasft.training.recipe",
     "build": "kerasft.training.build",
     "doctor": "kerasft.training.doctor",
+    "from_peft": "kerasft.pipeline.peft",
     "load": "kerasft.training.build",
     "quickstart": "kerasft.training.quickstart",
+    "save_peft": "kerasft.pipeline.peft",
     "train": "kerasft.training.train",
     "zero_shot": "kerasft.training.build",
 }

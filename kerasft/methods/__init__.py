@@ -15,6 +15,8 @@ _PARTS = {
     "save_adapter": "_adapter_file",
     "adapter_weights": "_site_layers",
     "set_adapter_weights": "_site_layers",
+    "read_peft": "_peft",
+    "write_peft": "_peft",
     "ProjectionLayer": "_site_layers",
     "SiteLayer": "_site_layers",
     "carried": "_site_layers",

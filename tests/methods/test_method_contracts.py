@@ -123,7 +123,7 @@ MEMBERS = (
     Member(Full(), all_weights, {"": TRAINED, "bert": ALL}),
     Member(Freeze(), nothing, {"": CHOSEN, "bert": TRAINED, "gpt2": STORED}),
     Member(LoRA(), None, {"": MERGED, "KINDS": (*TRAINED, "merge"), "bert": ALL}),
-    Member(HeadOnly(), nothing, {"": ("config",), "bert": (*CHOSEN, "adapter")}),
+    Member(HeadOnly(), nothing, {"": ("config", "identity"), "bert": (*CHOSEN, "adapter")}),
     Member(BitFit(), biases, {"bert": ALL, "gpt2": STORED, "llama": CHOSEN}),
     Member(LayerNorm(), norms, {"": CHOSEN, "bert": ALL, "llama": STORED}),
     Member(
