@@ -56,13 +56,17 @@ def save_peft(pipe: Pipeline, folder: str | os.PathLike) -> str:
     return os.fspath(folder)
 
 
-def from_peft(backbone: Any, tokenizer: Any, folder: str | os.PathLike, task: Any) -> Pipeline:
+def from_peft(
+    backbone: Any, tokenizer: Any, folder: str | os.PathLike, task: Any, head: Any = None
+) -> Pipeline:
     """A pipeline from a base and a LoRA adapter that PEFT wrote.
 
     Args:
         backbone, tokenizer: the base, as `kerasft.backbones.load` gives it.
         folder: PEFT's folder.
         task: the task, with its labels in the order of the head's logits.
+        head: the base's own (`kerasft.backbones.huggingface.read_head`), where the adapter was
+            trained on a checkpoint with a head and the folder does not hold all of it.
 
     Raises:
         InputError: if the adapter, or the head that lies with it, does not fit.
@@ -74,13 +78,15 @@ def from_peft(backbone: Any, tokenizer: Any, folder: str | os.PathLike, task: An
     model = task.build(adapt(backbone, method))
     pipe = Pipeline(model, tokenizer, task)
     set_adapter_weights(pipe.backbone, state, os.fspath(folder))
+    if head is not None:
+        task.load_head(model, head)
     if others:
-        _load_head(pipe, others, os.fspath(folder))
+        _load_head(pipe, others, os.fspath(folder), whole=head is None)
     return pipe
 
 
-def _load_head(pipe: Pipeline, found: dict[str, Any], folder: str) -> None:
-    """Set the head from weights by Transformers' names."""
+def _load_head(pipe: Pipeline, found: dict[str, Any], folder: str, whole: bool) -> None:
+    """Set the head from weights by Transformers' names; all of it has to be there if `whole`."""
     task = pipe.task
     if task.head_problem is None:
         raise InputError(
@@ -88,16 +94,19 @@ def _load_head(pipe: Pipeline, found: dict[str, Any], folder: str) -> None:
             f"head for them. Received: {next(iter(found))!r}."
         )
     head, style = task.to_head(pipe.model), style_of(family_of(pipe.backbone), task.head_problem)
-    wanted = {name: value.shape for name, value in head_weights(head, style).items()}
-    if {name: value.shape for name, value in found.items()} != wanted:
+    own = head_weights(head, style)
+    shapes = {name: value.shape for name, value in found.items()}
+    wanted = {name: value.shape for name, value in own.items() if whole or name in found}
+    if shapes != wanted:
         raise InputError(
-            f"{folder}: the head must be {wanted}. Received: "
-            f"{ {name: value.shape for name, value in found.items()} }. Give the task all labels."
+            f"{folder}: the weights of the head must be {wanted}. Received: {shapes}. Give the "
+            "task all labels, and `head` where the base has a head of its own."
         )
-    parts = {"logits_kernel": found[f"{style.logits_key}.weight"].T}
+    values = own | found
+    parts = {"logits_kernel": values[f"{style.logits_key}.weight"].T}
     if style.bias:
-        parts["logits_bias"] = found[f"{style.logits_key}.bias"]
+        parts["logits_bias"] = values[f"{style.logits_key}.bias"]
     if style.hidden:
-        parts["hidden_kernel"] = found[f"{style.hidden_key}.weight"].T
-        parts["hidden_bias"] = found[f"{style.hidden_key}.bias"]
+        parts["hidden_kernel"] = values[f"{style.hidden_key}.weight"].T
+        parts["hidden_bias"] = values[f"{style.hidden_key}.bias"]
     task.load_head(pipe.model, dataclasses.replace(head, **parts))

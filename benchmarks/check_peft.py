@@ -1,0 +1,172 @@
+"""Check that PEFT loads the LoRA folders that kerasft writes, kerasft PEFT's, with equal answers.
+
+    python benchmarks/check_peft.py --torch-python PYTHON [FOLDER ...]
+
+For every folder of tests/golden with a head for texts, and every other such Hugging Face folder
+that is named: an adapter and a head with random weights go from kerasft to PEFT, which gives its
+logits and writes what it loaded; that goes back to kerasft. Then PEFT makes one of its own, with
+ranks and alphas by module, which kerasft reads. PYTHON is an interpreter with torch, transformers
+and peft.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import _harness as harness
+import numpy as np
+
+ROOT = Path(__file__).resolve().parent.parent
+GOLDEN = ROOT / "tests" / "golden"
+LIMIT = 1e-5
+TARGETS = ("query", "key", "value", "up")
+
+
+def pipeline(source: Path, peft: Path | None = None) -> Any:
+    """kerasft's pipeline of a checkpoint with a LoRA: PEFT's, or one with random weights."""
+    import kerasft as kf
+    from kerasft.backbones.huggingface import load_folder, read_head
+    from kerasft.methods import LoRA, adapt
+    from kerasft.tasks import TextClassification
+
+    backbone, tokenizer = load_folder(str(source), dtype="float32", dropout=0.0)
+    head = read_head(str(source))
+    labels = () if head.problem == "regression" else head.labels
+    task = TextClassification(labels=labels, problem=head.problem, head_dropout=0.0, max_length=40)
+    if peft is not None:
+        return kf.from_peft(backbone, tokenizer, peft, task, head)
+    model = task.build(adapt(backbone, LoRA(rank=3, alpha=7.0, targets=TARGETS)))
+    task.load_head(model, head)
+    rng = np.random.default_rng(0)
+    for variable in model.trainable_variables:
+        variable.assign_add(0.1 * rng.standard_normal(variable.shape).astype("float32"))
+    return kf.Pipeline(model, tokenizer, task)
+
+
+def answers(pipe: Any, features: dict[str, np.ndarray]) -> np.ndarray:
+    """Logits [rows, classes] of ids."""
+    return np.asarray(pipe.model({name: features[name] for name in pipe.inputs}))
+
+
+def theirs(job: dict[str, str]) -> dict[str, Any]:
+    """In the interpreter with PEFT: logits of kerasft's folder, and two folders that PEFT writes."""
+    import peft
+    import torch
+    import transformers as tr
+
+    features = np.load(job["features"])
+    batch = {
+        "input_ids": torch.tensor(features["token_ids"].astype("int64")),
+        "attention_mask": torch.tensor(features["padding_mask"].astype("int64")),
+    }
+
+    def base() -> Any:
+        return tr.AutoModelForSequenceClassification.from_pretrained(job["source"]).eval()
+
+    def logits(model: Any) -> list:
+        with torch.no_grad():
+            return model(**batch).logits.numpy().tolist()
+
+    model = peft.PeftModel.from_pretrained(base(), job["ours"]).eval()
+    found = {"logits": logits(model)}
+    model.save_pretrained(job["again"])
+    torch.manual_seed(0)
+    modules = json.loads((Path(job["ours"]) / "adapter_config.json").read_text(encoding="utf-8"))
+    targets = modules["target_modules"]
+    options = {"rank_pattern": {targets[0]: 5}, "alpha_pattern": {targets[-1]: 3.0}}
+    config = peft.LoraConfig(
+        r=4,
+        lora_alpha=9,
+        target_modules=targets,
+        task_type="SEQ_CLS",
+        use_rslora=True,
+        init_lora_weights=False,
+        **options,
+    )
+    own = peft.get_peft_model(base(), config).eval()
+    found["own"] = logits(own)
+    own.save_pretrained(job["own"])
+    packages = ("torch", "transformers", "peft")
+    return found | {"packages": {p: sys.modules[p].__version__ for p in packages}}
+
+
+def compare(source: Path, python: str, place: Path) -> dict[str, Any]:
+    """The largest differences of the logits, relative where they exceed 1."""
+    import kerasft as kf
+
+    pipe = pipeline(source)
+    texts = json.loads((GOLDEN / "bert" / "texts.json").read_text(encoding="utf-8"))["texts"]
+    features = pipe.encode({"text": texts})
+    np.savez(place / "features.npz", **{k: np.asarray(v) for k, v in features.items()})
+    kf.save_peft(pipe, place / "ours")
+    names = {"source": source, "features": place / "features.npz"}
+    names |= {name: place / name for name in ("ours", "again", "own")}
+    job = json.dumps({name: str(path) for name, path in names.items()})
+    command = [python, str(Path(__file__).resolve()), "--job", job]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    there = json.loads(done.stdout.splitlines()[-1])
+    ours = answers(pipe, features)
+    back = answers(pipeline(source, place / "again"), features)
+    own = answers(pipeline(source, place / "own"), features)
+    return {
+        "folder": source.name,
+        "ours in PEFT": off(ours, there["logits"]),
+        "PEFT's copy here": off(back, ours),
+        "PEFT's own here": off(own, there["own"]),
+        "packages": there["packages"],
+    }
+
+
+def off(got: Any, want: Any) -> float:
+    """The largest difference, relative to the largest of the wanted where that is above 1."""
+    got, want = np.asarray(got), np.asarray(want)
+    return float(np.abs(got - want).max() / max(1.0, np.abs(want).max()))
+
+
+def main() -> int:
+    """Compare each folder, record."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--torch-python", help="an interpreter with torch, transformers and peft")
+    parser.add_argument("--job", help=argparse.SUPPRESS)
+    parser.add_argument("folders", nargs="*", type=Path)
+    args = parser.parse_args()
+    if args.job:
+        print(json.dumps(theirs(json.loads(args.job))))
+        return 0
+    if not args.torch_python:
+        parser.error("--torch-python is needed")
+    sys.path.insert(0, str(ROOT))
+    from kerasft.backbones.huggingface import read_head
+
+    golden = sorted(path.parent for path in GOLDEN.glob("*/model.safetensors"))
+    rows = []
+    for source in [*golden, *args.folders]:
+        head = read_head(str(source))
+        if head is None or head.problem in ("tags", "answers"):
+            continue
+        with tempfile.TemporaryDirectory() as place:
+            rows.append(compare(source, args.torch_python, Path(place)))
+            print(rows[-1], flush=True)
+    kinds = ("ours in PEFT", "PEFT's copy here", "PEFT's own here")
+    return harness.finish(
+        harness.record(
+            "check-peft",
+            "LoRA adapters with their heads from kerasft to PEFT and back, and PEFT's own in "
+            "kerasft: largest difference of the logits, relative where they exceed 1.",
+            values={"folders": len(rows)},
+            bounds=[
+                harness.Bound(f"{row['folder']}: {kind}", row[kind], "<=", LIMIT)
+                for row in rows
+                for kind in kinds
+            ],
+            raw={"rows": rows},
+        )
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
