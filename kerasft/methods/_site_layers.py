@@ -56,6 +56,14 @@ class ProjectionLayer(SiteLayer):
         self.shape = base.shape if isinstance(base, ProjectionLayer) else Projection.of(base)
         self.activation, base.activation = base.activation, keras.activations.linear
 
+    @property
+    def biased(self) -> bool:
+        """Whether the projection adds a bias."""
+        base = self.base
+        while isinstance(base, SiteLayer):
+            base = base.base
+        return base.bias is not None
+
     @abc.abstractmethod
     def changed(self, kernel: np.ndarray, bias: np.ndarray | None) -> tuple:
         """Kernel and bias of a projection alone that gives what this layer gives, float64."""
