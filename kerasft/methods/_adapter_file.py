@@ -52,7 +52,7 @@ def save_adapter(
     arrays = {f"adapter/{name}": values for name, values in own.items()}
     arrays |= {f"head/{k}": v for k, v in head.items()}
     notes = {
-        "format": FORMAT,
+        "adapter_format": FORMAT,  # "format" is a word of safetensors' own
         "versions": stack.versions(),
         "method": adapted.method_config,
         "base": adapted.description,
@@ -66,10 +66,10 @@ def save_adapter(
 def load_adapter(path: str, adapted: Any, tokenizer: str) -> dict[str, np.ndarray]:
     """Set an adapter's weights and return its head's; `InputError` says what differs."""
     arrays, notes = weights.read(path)
-    if notes.get("format") != FORMAT:
+    if notes.get("adapter_format") != FORMAT:
         raise InputError(
             f"{path} is no adapter file of this release (format {FORMAT}). "
-            f"Received: format={notes.get('format')!r:.40}. `save_adapter` writes one."
+            f"Received: {notes.get('adapter_format')!r:.40}. `save_adapter` writes one."
         )
     for key, here in (("method", adapted.method_config), ("base", adapted.description)):
         there = notes.get(key)
