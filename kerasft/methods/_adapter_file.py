@@ -28,9 +28,7 @@ def fingerprint(adapted: Any) -> str:
     return digest.hexdigest()
 
 
-def save_adapter(
-    path: str, adapted: Any, head: dict[str, np.ndarray], tokenizer: str
-) -> str:
+def save_adapter(path: str, adapted: Any, head: dict[str, np.ndarray], tokenizer: str) -> str:
     """Write an adapter and the head it was trained with.
 
     Args:
