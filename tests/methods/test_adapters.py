@@ -21,7 +21,7 @@ from kerasft.methods import (
     set_adapter_weights,
     unmergeable,
 )
-from kerasft.methods._bottleneck import Bottleneck, BottleneckLayer
+from kerasft.methods._bottleneck import Bottleneck, BottleneckLayer, Reader
 from kerasft.methods._site_layers import wrappers
 from kerasft.methods.adapters import _matrix
 from kerasft.testing import tiny
@@ -174,6 +174,21 @@ def test_a_parallel_adapter_is_a_wider_feed_forward(family):
     for site in sites(narrow).targets(("down",)):
         site.layer.scale = 1.0  # what makes it fail
     assert np.abs(said(narrow) - expected).max() > 1e-2
+
+
+def test_what_an_earlier_run_has_read_would_be_seen(monkeypatch):
+    """What makes the test above fail for ALBERT: the second run of the block with the first's."""
+    narrow, wide = narrow_and_wide("albert")
+    kept = []
+
+    def first(self, inputs):
+        kept.append(inputs)
+        self.read.inputs = kept[0]
+        return self.base(inputs)
+
+    monkeypatch.setattr(Reader, "call", first)
+    assert np.abs(said(narrow) - said(wide)).max() > 1e-2
+    assert len(kept) == 2, "the block runs twice"
 
 
 def test_parallel_adapters_when_tokens_come_one_by_one():

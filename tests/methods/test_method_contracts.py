@@ -132,7 +132,7 @@ MEMBERS = (
     Member(BitFit(), biases, {"bert": ALL, "gpt2": STORED, "llama": CHOSEN}),
     Member(LayerNorm(), norms, {"": CHOSEN, "bert": ALL, "llama": STORED}),
     Member(Chain((LoRA(blocks=(1,)), BitFit(blocks=(0,)))), chained, {"bert": ALL, "gpt2": STORED}),
-    Member(IA3(), added, {"": ("config",), "bert": ALL, "llama": SITES, "f_net": CHOSEN}),
+    Member(IA3(), added, {"bert": ALL, "llama": SITES, "f_net": CHOSEN}),
     Member(VeRA(), added, {"bert": ALL, "gemma": SITES, "f_net": CHOSEN}),
     Member(Adapters(), added, {"bert": ALL, "gpt2": STORED, "f_net": CHOSEN}),
     Member(
