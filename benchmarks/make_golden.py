@@ -14,6 +14,7 @@ from pathlib import Path
 
 import torch
 from _golden_h5 import write_h5
+from _golden_methods import write_methods
 from _golden_models import FAMILIES, tokenizer_of, write_model
 from _golden_steps import write_steps
 from _golden_texts import SEED
@@ -47,6 +48,8 @@ def main() -> None:
     torch.set_num_threads(1)
     for family in args.only:
         make_family(args.out / family, family)
+    if {"bert", "llama"} & set(args.only):
+        write_methods(args.out)
     for folder in sorted(path for path in args.out.iterdir() if path.is_dir()):
         size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
         print(json.dumps({"folder": folder.name, "kilobytes": round(size / 1000)}))

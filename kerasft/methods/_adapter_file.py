@@ -28,9 +28,7 @@ def fingerprint(adapted: Any) -> str:
     return digest.hexdigest()
 
 
-def save_adapter(
-    path: str, adapted: Any, head: dict[str, np.ndarray], tokenizer: str
-) -> str:
+def save_adapter(path: str, adapted: Any, head: dict[str, np.ndarray], tokenizer: str) -> str:
     """Write an adapter and the head it was trained with.
 
     Args:
@@ -52,7 +50,7 @@ def save_adapter(
     arrays = {f"adapter/{name}": values for name, values in own.items()}
     arrays |= {f"head/{k}": v for k, v in head.items()}
     notes = {
-        "adapter_format": FORMAT,
+        "adapter_format": FORMAT,  # "format" is a word of safetensors' own
         "versions": stack.versions(),
         "method": adapted.method_config,
         "base": adapted.description,
@@ -69,7 +67,7 @@ def load_adapter(path: str, adapted: Any, tokenizer: str) -> dict[str, np.ndarra
     if notes.get("adapter_format") != FORMAT:
         raise InputError(
             f"{path} is no adapter file of this release (format {FORMAT}). "
-            f"Received: format={notes.get('format')!r:.40}. `save_adapter` writes one."
+            f"Received: {notes.get('adapter_format')!r:.40}. `save_adapter` writes one."
         )
     for key, here in (("method", adapted.method_config), ("base", adapted.description)):
         there = notes.get(key)

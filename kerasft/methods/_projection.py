@@ -72,6 +72,14 @@ class Projection:
         inner = ops.einsum(f"{letters},{self.contracted}{rank}->{lead}{rank}", x, a)
         return ops.einsum(f"{lead}{rank},{rank}{self.produced}->{y}", inner, b)
 
+    def beside_x(self, vector: Any) -> Any:
+        """A vector [inputs] in a shape that multiplies x."""
+        return self._spread(vector, self.equation[0], self.contracted)
+
+    def beside_y(self, vector: Any) -> Any:
+        """A vector [outputs] in a shape that multiplies y."""
+        return self._spread(vector, self.equation[2], self.produced)
+
     def as_kernel(self, matrix: np.ndarray) -> np.ndarray:
         """A matrix [inputs, outputs] in the shape of the kernel."""
         order = self.contracted + self.produced
@@ -84,6 +92,12 @@ class Projection:
         order = self.contracted + self.produced
         _, letters, _ = self.equation
         return kernel.transpose([letters.index(c) for c in order]).reshape(self.inputs, -1)
+
+    def _spread(self, vector: Any, letters: str, own: str) -> Any:
+        from keras import ops
+
+        sizes = dict(self.sizes)
+        return ops.reshape(vector, [sizes[c] if c in own else 1 for c in letters])
 
     def _dims(self, letters: str) -> tuple[int, ...]:
         sizes = dict(self.sizes)

@@ -2,6 +2,7 @@
 
 import abc
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -53,7 +54,7 @@ class ProjectionLayer(SiteLayer):
 
     def __init__(self, base: Any, site: str, kind: str):
         super().__init__(base, site, kind)
-        self.shape = base.shape if isinstance(base, ProjectionLayer) else Projection.of(base)
+        self.shape = projection_of(base)
         self.activation, base.activation = base.activation, keras.activations.linear
 
     @property
@@ -76,6 +77,34 @@ class ProjectionLayer(SiteLayer):
         """Give back the projection with its activation."""
         self.base.activation = self.activation
         return self.base
+
+
+class Shared:
+    """Weights that the layers of several sites share.
+
+    The first layer that asks makes them and owns them, so they are tracked, named and saved once.
+    No attribute of Keras' kind holds them in the others.
+
+    Args:
+        make: gives the weights, made with the `add_weight` of the layer that it is handed.
+    """
+
+    def __init__(self, make: Callable[[SiteLayer], tuple[Any, ...]]):
+        self.make = make
+        self.made: tuple[Any, ...] | None = None
+
+    def weights(self, layer: SiteLayer) -> tuple[Any, ...]:
+        """The weights, for a layer that is being made."""
+        if self.made is None:
+            self.made = self.make(layer)
+        return self.made
+
+
+def projection_of(layer: Any) -> Projection:
+    """The projection at a site as a matrix, whatever is wrapped around it."""
+    while isinstance(layer, SiteLayer):
+        layer = layer.base
+    return Projection.of(layer)
 
 
 def kernel_and_bias(layer: Any) -> tuple[np.ndarray, np.ndarray | None]:
@@ -123,8 +152,17 @@ def put(
             )
     set_trainable(backbone, lambda variable: False)
     for site in chosen:
-        site.put(make(site))
+        place = _innermost(site) if issubclass(kind, ProjectionLayer) else site
+        place.put(make(place))
     return backbone
+
+
+def _innermost(site: Site) -> Site:
+    """The site, or the place below what is no projection (an adapter): a change of the projection
+    comes before what reads its outputs, in whichever order the methods are named."""
+    while isinstance(site.layer, SiteLayer) and not isinstance(site.layer, ProjectionLayer):
+        site = replace(site, owner=site.layer, attribute="base")
+    return site
 
 
 def wrappers(layer: Any) -> Iterator[SiteLayer]:

@@ -41,20 +41,44 @@ class Refusal:
 
 _ATTENTION = {"query", "key", "value", "output"}
 _UNGATED = tuple(f.name for f in FAMILIES if f.kind == "encoder" or f.name in ("gpt2", "opt"))
+_TARGETED = ("lora", "ia3", "vera")
 REFUSALS = (
-    Refusal(
-        "lora",
-        ("f_net",),
-        lambda method: bool(_ATTENTION & set(method.targets)),
-        "`targets` must be one of: up, down",
-        "FNet mixes tokens by Fourier transforms: it has no attention projections",
+    *(
+        Refusal(
+            name,
+            ("f_net",),
+            lambda method: bool(_ATTENTION & set(method.targets)),
+            "`targets` must be one of: up, down",
+            "FNet mixes tokens by Fourier transforms: it has no attention projections",
+        )
+        for name in _TARGETED
+    ),
+    *(
+        Refusal(
+            name,
+            _UNGATED,
+            lambda method: "gate" in method.targets,
+            "`targets` must be one of",
+            "only the newer decoders have a gate in their feed-forward part",
+        )
+        for name in _TARGETED
+    ),
+    *(
+        Refusal(
+            name,
+            ("f_net",),
+            lambda method: method.placement == "houlsby",
+            "`placement: houlsby` puts adapters behind attention",
+            "FNet has no attention that an adapter could stand behind",
+        )
+        for name in ("adapters", "compacter")
     ),
     Refusal(
-        "lora",
-        _UNGATED,
-        lambda method: "gate" in method.targets,
-        "`targets` must be one of",
-        "only the newer decoders have a gate in their feed-forward part",
+        "adapters",
+        ("albert",),
+        lambda method: bool(method.drop_first_blocks),
+        "runs one block many times",
+        "ALBERT's blocks share their weights",
     ),
     Refusal(
         "bitfit",

@@ -8,13 +8,17 @@ import pytest
 from kerasft._core.weights import named
 from kerasft.backbones import FAMILIES, sites
 from kerasft.methods import (
+    IA3,
+    Adapters,
     BitFit,
     Chain,
+    Compacter,
     Freeze,
     Full,
     HeadOnly,
     LayerNorm,
     LoRA,
+    VeRA,
     carried,
     registry,
 )
@@ -31,6 +35,7 @@ CHOSEN = ("config", "identity", "trainable")
 TRAINED = (*CHOSEN, "training")
 MERGED = (*CHOSEN, "merge")
 STORED = (*TRAINED, "keras file", "folder", "bfloat16")
+SITES = (*TRAINED, "merge", "adapter")
 PROJECTIONS = ("query", "key", "value", "output")
 
 
@@ -126,9 +131,20 @@ MEMBERS = (
     Member(HeadOnly(), nothing, {"": ("config", "identity"), "bert": (*CHOSEN, "adapter")}),
     Member(BitFit(), biases, {"bert": ALL, "gpt2": STORED, "llama": CHOSEN}),
     Member(LayerNorm(), norms, {"": CHOSEN, "bert": ALL, "llama": STORED}),
+    Member(Chain((LoRA(blocks=(1,)), BitFit(blocks=(0,)))), chained, {"bert": ALL, "gpt2": STORED}),
+    Member(IA3(), added, {"bert": ALL, "llama": SITES, "f_net": CHOSEN}),
+    Member(VeRA(), added, {"bert": ALL, "gemma": SITES, "f_net": CHOSEN}),
+    Member(Adapters(), added, {"bert": ALL, "gpt2": STORED, "f_net": CHOSEN}),
     Member(
-        Chain((LoRA(blocks=(1,)), BitFit(blocks=(0,)))), chained, {"bert": ALL, "gpt2": STORED}
+        Adapters("parallel", size=4),
+        added,
+        {"albert": STORED, "qwen3": (*TRAINED, "adapter"), "f_net": TRAINED},
     ),
+    Member(
+        Adapters("pfeiffer", drop_first_blocks=1), added, {"deberta_v3": TRAINED, "albert": CHOSEN}
+    ),
+    Member(Compacter(size=8), added, {"bert": ALL, "gpt2": STORED, "f_net": CHOSEN}),
+    Member(Compacter("pfeiffer", size=8), added, {"gemma": (*TRAINED, "adapter")}),
     Member(Freeze(train_top_blocks=1), second_block_and_above, FEW),
     Member(Freeze(freeze_first_blocks=1), second_block_and_above, FEW),
     Member(Freeze(blocks=(0,)), all_but_first_block, FEW),
