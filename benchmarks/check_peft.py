@@ -53,7 +53,7 @@ def answers(pipe: Any, features: dict[str, np.ndarray]) -> np.ndarray:
 
 
 def theirs(job: dict[str, str]) -> dict[str, Any]:
-    """In the interpreter with PEFT: logits of kerasft's folder, and two folders that PEFT writes."""
+    """In the other interpreter: logits of the folder of kerasft, and two folders of PEFT."""
     import peft
     import torch
     import transformers as tr

@@ -9,7 +9,7 @@ import pytest
 from keras import layers, ops
 
 from kerasft.heads import Pool
-from kerasft.methods import Freeze, LoRA, lora
+from kerasft.methods import Freeze, LoRA, _adapter_file, lora
 from kerasft.tasks import TextClassification
 from kerasft.testing import _rig, check_family, check_method, check_task, tiny
 from kerasft.training.fitted import Fitted

@@ -14,7 +14,7 @@ from kerasft.backbones import sites
 from kerasft.backbones.huggingface.layouts import layout_of
 from kerasft.backbones.huggingface.places import Place, places_of
 from kerasft.methods._projection import Projection
-from kerasft.methods._site_layers import carried, set_adapter_weights
+from kerasft.methods._site_layers import carried
 from kerasft.methods.lora import LoRA, LoRALayer
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
@@ -178,9 +178,7 @@ def _lines(place: Place, shape: Projection) -> tuple[np.ndarray, np.ndarray]:
     return shape.as_matrix(place.rows)[:, 0], shape.as_matrix(place.columns)[0]
 
 
-def _stacked(
-    parts: list[tuple[Place, LoRALayer]], rank: int
-) -> tuple[np.ndarray, np.ndarray]:
+def _stacked(parts: list[tuple[Place, LoRALayer]], rank: int) -> tuple[np.ndarray, np.ndarray]:
     """A [rank, inputs] and B [outputs, rank] of a module that holds several projections.
 
     Their ranks are put one beside the other, so each output sees its own alone; the rest is 0.
