@@ -15,6 +15,7 @@ from kerasft.methods import (
     HeadOnly,
     LayerNorm,
     LoRA,
+    PromptTuning,
     carried,
     registry,
 )
@@ -31,6 +32,7 @@ CHOSEN = ("config", "identity", "trainable")
 TRAINED = (*CHOSEN, "training")
 MERGED = (*CHOSEN, "merge")
 STORED = (*TRAINED, "keras file", "folder", "bfloat16")
+ADAPTER = (*TRAINED, "adapter", "merge")
 PROJECTIONS = ("query", "key", "value", "output")
 
 
@@ -99,11 +101,13 @@ class Member:
         trained: adapted backbone -> the paths of the weights that are to be trained; None where
             the method's options say it (LoRA), or where it is a new method.
         parts: what runs, by family; `KINDS` stands for those families, "" for the others.
+        identity: whether a fresh method leaves the outputs as they were.
     """
 
     method: Any
     trained: Any
     parts: dict[str, tuple[str, ...]]
+    identity: bool = True
 
     def parts_on(self, family: str) -> tuple[str, ...]:
         """The parts that run on a family without `-m slow`."""
@@ -128,6 +132,12 @@ MEMBERS = (
     Member(LayerNorm(), norms, {"": CHOSEN, "bert": ALL, "llama": STORED}),
     Member(
         Chain((LoRA(blocks=(1,)), BitFit(blocks=(0,)))), chained, {"bert": ALL, "gpt2": STORED}
+    ),
+    Member(
+        PromptTuning(virtual_tokens=5),
+        added,
+        {"bert": ALL, "llama": STORED, "gpt2": ADAPTER},
+        identity=False,
     ),
     Member(Freeze(train_top_blocks=1), second_block_and_above, FEW),
     Member(Freeze(freeze_first_blocks=1), second_block_and_above, FEW),
@@ -168,7 +178,13 @@ def trained_by(member: Member) -> Any:
 @pytest.mark.contract("methods x families", of=len(PAIRS))
 @pytest.mark.parametrize(("member", "family", "parts"), PAIRS)
 def test_contract(member, family, parts):
-    results = check_method(member.method, family, trainable=trained_by(member), parts=parts)
+    results = check_method(
+        member.method,
+        family,
+        trainable=trained_by(member),
+        identity=member.identity,
+        parts=parts,
+    )
     if set(results) == {"refusal"}:
         assert results["refusal"] in {refusal.reason for refusal in REFUSALS}
     else:
@@ -181,7 +197,9 @@ def test_contract(member, family, parts):
 @pytest.mark.parametrize("family", EVERY)
 @pytest.mark.parametrize("member", MEMBERS, ids=label)
 def test_whole_contract(member, family):
-    check_method(member.method, family, trainable=trained_by(member))
+    check_method(
+        member.method, family, trainable=trained_by(member), identity=member.identity
+    )
 
 
 def test_every_method_is_held_to_its_contract():
