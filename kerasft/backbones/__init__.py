@@ -13,9 +13,8 @@ from kerasft.backbones.families import FAMILIES, Family, HeadStyle, family_of
 from kerasft.backbones.load import load, presets
 from kerasft.backbones.offsets import Pieces, pieces, surfaces
 from kerasft.backbones.packing import run_packed
-from kerasft.backbones.prompts import longest_text, run_prompted, virtual_tokens
 from kerasft.backbones.sites import ROLES, Block, Site, Sites, sites
-from kerasft.backbones.vocabulary import lm_logits, token_table
+from kerasft.backbones.vocabulary import lm_logits
 
 __all__ = [
     "FAMILIES",
@@ -32,17 +31,13 @@ __all__ = [
     "lm_logits",
     "load",
     "load_tokenizer",
-    "longest_text",
     "pieces",
     "presets",
     "run_packed",
-    "run_prompted",
     "save_tokenizer",
     "set_template",
     "sites",
     "surfaces",
     "template_of",
-    "token_table",
     "tokenizer_digest",
-    "virtual_tokens",
 ]

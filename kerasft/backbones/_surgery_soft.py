@@ -1,4 +1,4 @@
-"""The private names that soft prompts and prefixes need: embeddings, and what attention looks at."""
+"""The private names that soft prompts and prefixes need: embedding, and what attention sees."""
 
 from collections.abc import Callable
 from typing import Any
@@ -16,6 +16,7 @@ ATTENTIONS = dict.fromkeys(
     ),
     "_self_attention_layer",
 ) | {"GemmaDecoderBlock": "attention"}
+_COMPUTE, _WINDOW = "_compute_attention", "_mask_sliding_window"
 
 
 def embedding_of(backbone: Any) -> list[tuple[Any, str]]:
@@ -28,28 +29,43 @@ def embedding_of(backbone: Any) -> list[tuple[Any, str]]:
     return [(outer, "token_embedding"), *places] if outer is not None else places
 
 
-def let_look_at(attention: Any, prefix: Callable[[], tuple[Any, Any]]) -> None:
+def let_look_at(attention: Any, count: int, prefix: Callable[[], tuple[Any, Any]]) -> None:
     """Make an attention layer look at keys and values that stand before those of the text.
 
     They come behind the cache and behind the rotation: neither sees them. Every token sees all of
-    them, whatever the mask says of the text.
+    them, whatever mask or sliding window the text has.
 
     Args:
         attention: an attention layer of a block in `ATTENTIONS`.
+        count: how many they are, n.
         prefix: gives keys and values, [n, key/value heads, head size] each.
     """
     from keras import ops
 
-    plain = attention._compute_attention
+    plain, narrow = getattr(attention, _COMPUTE), getattr(attention, _WINDOW, None)
+
+    def widened(mask: Any) -> Any:
+        ones = ops.repeat(ops.ones_like(mask[..., :1]), count, axis=-1)
+        return ops.concatenate([ones, mask], axis=-1)
 
     def compute(query: Any, key: Any, value: Any, attention_mask: Any = None, *args, **kwargs):
         keys, values = prefix()
-        mask = attention_mask
-        if mask is not None:
-            mask = ops.concatenate([_ones(mask, keys.shape[0]), mask], axis=-1)
+        mask = None if attention_mask is None else widened(attention_mask)
         return plain(query, _joined(keys, key), _joined(values, value), mask, *args, **kwargs)
 
-    attention._compute_attention = compute
+    setattr(attention, _COMPUTE, compute)
+    if narrow is not None:
+        # Some layers narrow the mask to their window only here, where it has the prefix already.
+        def window(mask: Any, **place: Any) -> Any:
+            return widened(narrow(mask[..., count:], **place))
+
+        setattr(attention, _WINDOW, window)
+
+
+def look_away(attention: Any) -> None:
+    """Undo `let_look_at`."""
+    for name in (_COMPUTE, _WINDOW):
+        vars(attention).pop(name, None)
 
 
 def _joined(prefix: Any, of_text: Any) -> Any:
@@ -60,10 +76,3 @@ def _joined(prefix: Any, of_text: Any) -> Any:
     prefix = ops.repeat(ops.cast(prefix, of_text.dtype), heads // prefix.shape[1], axis=1)
     shape = (ops.shape(of_text)[0], *prefix.shape)
     return ops.concatenate([ops.broadcast_to(prefix[None], shape), of_text], axis=1)
-
-
-def _ones(mask: Any, count: int) -> Any:
-    """What stands in front of a mask [..., length]: ones [..., count]."""
-    from keras import ops
-
-    return ops.repeat(ops.ones_like(mask[..., :1]), count, axis=-1)

@@ -110,8 +110,7 @@ class Sites:
                 names = [b.layer.name for b in self.blocks]
                 raise InputError(
                     f"This {self.family.backbone} has {count} blocks, {names[0]} to {names[-1]} "
-                    f"(or 0 to {count - 1}). Received: blocks={name!r}."
-                    + nearest(str(name), names)
+                    f"(or 0 to {count - 1}). Received: blocks={name!r}." + nearest(str(name), names)
                 )
         wanted = {found[name].index for name in blocks}
         return tuple(block for block in self.blocks if block.index in wanted)

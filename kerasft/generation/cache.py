@@ -4,8 +4,8 @@ from typing import Any
 
 from kerasft._core import stack
 from kerasft._core.errors import InputError
-from kerasft.backbones import family_of, lm_logits, longest_text, virtual_tokens
-from kerasft.backbones.prompts import virtual_ids
+from kerasft.backbones import family_of, lm_logits
+from kerasft.backbones.prompts import longest_text, virtual_ids, virtual_tokens
 from kerasft.generation.cached import Cached
 
 stack.ensure()

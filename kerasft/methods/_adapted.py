@@ -3,15 +3,10 @@
 from typing import Any
 
 from kerasft._core import stack
-from kerasft.backbones import (
-    build_backbone,
-    describe_backbone,
-    lm_logits,
-    run_packed,
-    run_prompted,
-    token_table,
-)
+from kerasft.backbones import build_backbone, describe_backbone, lm_logits, run_packed
 from kerasft.backbones.crossing import steady
+from kerasft.backbones.prompts import run_prompted
+from kerasft.backbones.vocabulary import token_table
 from kerasft.methods import registry
 
 stack.ensure()

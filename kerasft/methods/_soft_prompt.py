@@ -5,45 +5,53 @@ from typing import Any
 import numpy as np
 
 from kerasft._core.errors import InputError
-from kerasft.backbones import Site, family_of, longest_text, sites, token_table
+from kerasft.backbones import Site, family_of, sites
 from kerasft.backbones._surgery import inside
+from kerasft.backbones.prompts import longest_text
+from kerasft.backbones.vocabulary import token_table
+from kerasft.methods._dense import dense_layers, fixed
 from kerasft.methods._site_layers import SiteLayer, put
 
-import keras  # isort: skip  (kerasft.backbones has chosen the backend)
-from keras import ops  # isort: skip
+from keras import ops  # isort: skip  (kerasft.backbones has chosen the backend)
 
 
 class SoftPromptLayer(SiteLayer):
     """The token embedding, which knows the vectors of virtual tokens too.
 
-        e(id) = E[id]             id < vocabulary
-              = f(P)[id - vocabulary]   else,   f = encoder, the identity where it is empty
+        e(id) = E[id] where id < vocabulary, else f(P)[id - vocabulary]
+
+    with the encoder f, or the identity where it has no layers.
 
     Args:
         base: the token embedding.
         site: the site's path.
         prompt: P at the start, [virtual tokens, width of the embedding].
         encoder: sizes of the layers of f, relu between them.
+        random: draws the encoder.
     """
 
     unmergeable = "a soft prompt stands in front of the text and is no part of a weight"
 
-    def __init__(self, base: Any, site: str, prompt: np.ndarray, encoder: tuple[int, ...] = ()):
+    def __init__(
+        self,
+        base: Any,
+        site: str,
+        prompt: np.ndarray,
+        encoder: tuple[int, ...] = (),
+        random: np.random.Generator | None = None,
+    ):
         super().__init__(base, site, "prompt")
-        self.virtual_tokens, width = prompt.shape
-        self.prompt = self.add_weight(
-            name="vectors",
-            shape=prompt.shape,
-            initializer=lambda shape, dtype=None: ops.convert_to_tensor(prompt, dtype),
-        )
-        self.encoder = dense_layers(self, "encoder", width, encoder, "relu")
+        self.virtual_tokens = len(prompt)
+        self.vocabulary = inside(base).input_dim
+        self.prompt = self.add_weight(name="vectors", shape=prompt.shape, initializer=fixed(prompt))
+        self.encoder = dense_layers(self, "encoder", (prompt.shape[1], *encoder), "relu", random)
         self.built = True
 
     def call(self, inputs, reverse=False):
         """Embed; with `reverse` logits of the vocabulary, as the embedding alone gives them."""
         if reverse:
             return self.base(inputs, reverse=True)
-        places = inputs - inside(self.base).input_dim
+        places = inputs - self.vocabulary
         virtual = places >= 0
         found = self.base(ops.where(virtual, ops.zeros_like(inputs), inputs))
         # A product and not a lookup: its gradient is one row a virtual token. That of a lookup has
@@ -59,37 +67,17 @@ class SoftPromptLayer(SiteLayer):
         return ops.cast(x, dtype)
 
 
-def dense_layers(
-    owner: Any, name: str, width: int, sizes: tuple[int, ...], activation: str
-) -> list[Any]:
-    """Dense layers from `width` to the last of `sizes`, an activation between them.
-
-    Their weights are named below the layer that owns them.
-    """
-    layers = []
-    for number, size in enumerate(sizes):
-        last = number == len(sizes) - 1
-        layer = keras.layers.Dense(
-            size,
-            activation=None if last else activation,
-            dtype=owner.dtype_policy,
-            name=f"{name}_{number}",
-        )
-        with keras.name_scope(owner.name):
-            layer.build((None, width))
-        layers.append(layer)
-        width = size
-    return layers
-
-
 def prompt_backbone(
-    backbone: Any, prompt: np.ndarray, encoder: tuple[int, ...] = ()
+    backbone: Any,
+    prompt: np.ndarray,
+    encoder: tuple[int, ...] = (),
+    random: np.random.Generator | None = None,
 ) -> Any:
     """Freeze a backbone and put virtual tokens in front of its texts.
 
     Args:
         backbone: the backbone.
-        prompt, encoder: as in `SoftPromptLayer`.
+        prompt, encoder, random: as in `SoftPromptLayer`.
 
     Raises:
         InputError: for an encoder-decoder, a backbone whose positions they would fill, or one that
@@ -97,7 +85,7 @@ def prompt_backbone(
     """
 
     def layer(site: Site) -> SoftPromptLayer:
-        return SoftPromptLayer(site.layer, site.path, prompt, encoder)
+        return SoftPromptLayer(site.layer, site.path, prompt, encoder, random)
 
     family, limit = family_of(backbone), longest_text(backbone)
     if family.kind == "encoder-decoder":

@@ -7,7 +7,7 @@ import numpy as np
 
 from kerasft._core.checks import one_of, whole
 from kerasft._core.errors import InputError
-from kerasft.backbones import token_table
+from kerasft.backbones.vocabulary import token_table
 from kerasft.methods._soft_prompt import drawn_rows, drawn_vectors, prompt_backbone
 
 STARTS = ("vocabulary", "random", "text")

@@ -6,8 +6,9 @@ from typing import Any
 
 from kerasft._core import files
 from kerasft._core.errors import InputError
-from kerasft.backbones import load, longest_text, virtual_tokens
+from kerasft.backbones import load
 from kerasft.backbones.load import folder_of, is_hugging_face
+from kerasft.backbones.prompts import longest_text, virtual_tokens
 from kerasft.data import DataSpec, Split, check_labels, make_splits, order_labels
 from kerasft.methods import adapt
 from kerasft.training.recipe import Recipe

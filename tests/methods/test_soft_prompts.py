@@ -6,7 +6,9 @@ import pytest
 from keras import ops
 
 from kerasft._core.errors import InputError
-from kerasft.backbones import FAMILIES, run_packed, sites, token_table, virtual_tokens
+from kerasft.backbones import FAMILIES, run_packed, sites
+from kerasft.backbones.prompts import virtual_tokens
+from kerasft.backbones.vocabulary import token_table
 from kerasft.generation import beam_search, generate, step_model
 from kerasft.methods import Chain, PromptTuning, adapt, adapter_weights, registry
 from kerasft.tasks._models import language_model
@@ -67,7 +69,9 @@ def test_ordinary_ids_are_embedded_as_before():
     np.testing.assert_array_equal(layer(ids), before)
     np.testing.assert_array_equal(layer(hidden, reverse=True), logits)
     size = table.input_dim
-    np.testing.assert_array_equal(layer(np.array([[size + 1, size]]))[0], layer.prompt.numpy()[::-1])
+    np.testing.assert_array_equal(
+        layer(np.array([[size + 1, size]]))[0], layer.prompt.numpy()[::-1]
+    )
 
 
 @pytest.mark.parametrize("family", ["gpt2", "llama", *slow("opt", "gemma")])
@@ -79,9 +83,7 @@ def test_what_follows_virtual_tokens_follows_tokens(family):
     for write in (generate, lambda *a, **k: beam_search(*a, beams=2, **k)):
         given = (step_model(prompted), x["token_ids"], x["padding_mask"])
         got = write(*given, max_new_tokens=6)
-        want = write(
-            step_model(plain), long["token_ids"], long["padding_mask"], max_new_tokens=6
-        )
+        want = write(step_model(plain), long["token_ids"], long["padding_mask"], max_new_tokens=6)
         np.testing.assert_array_equal(got["token_ids"], want["token_ids"])
         np.testing.assert_allclose(got["scores"], want["scores"], rtol=1e-4, atol=1e-4)
     alone = generate(step_model(plain), x["token_ids"], x["padding_mask"], max_new_tokens=6)
