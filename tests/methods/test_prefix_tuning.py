@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from kerasft._core.errors import InputError
-from kerasft.backbones import FAMILIES, sites
+from kerasft.backbones import sites
 from kerasft.backbones._surgery import inside
-from kerasft.generation import beam_search, generate, step_model
+from kerasft.generation import generate, step_model
 from kerasft.methods import Chain, LoRA, PrefixTuning, adapt, adapter_weights
 from kerasft.methods.prefix_tuning import PrefixLayer
 from kerasft.tasks._models import language_model
@@ -66,19 +66,17 @@ def hidden(model, x):
 
 @pytest.mark.parametrize("family", ["gpt2", "llama", *slow(["gemma"], ["qwen3"], ["mistral"])])
 def test_cached_is_uncached(family):
-    """Greedy and with beams, and with sliding windows where a family has them: token for token."""
+    """With sliding windows where a family has them: token for token."""
     backbone = tiny.backbone(family, **ABLE[family])
     adapted = adapt(backbone, PrefixTuning(3))
     model, x = language_model(adapted, "lm"), tiny.features(backbone)
     ids = x["token_ids"][:1]
     given = (step_model(backbone), ids, np.ones_like(ids))
     got = generate(*given, max_new_tokens=5)
-    beam = beam_search(*given, max_new_tokens=5, beams=1)
     for _ in range(5):
         logits = np.asarray(model({"token_ids": ids, "padding_mask": np.ones_like(ids)}))
         ids = np.concatenate([ids, logits[:, -1:].argmax(-1)], 1).astype(np.int32)
     np.testing.assert_array_equal(got["token_ids"], ids[:, -5:])
-    np.testing.assert_array_equal(beam["token_ids"], ids[:, -5:])
 
 
 @pytest.mark.parametrize(
@@ -167,7 +165,7 @@ def test_what_cannot_carry_it_says_so(family):
         PrefixTuning().apply(tiny.backbone(family))
 
 
-@pytest.mark.parametrize("family", [f.name for f in FAMILIES])
+@pytest.mark.parametrize("family", ["bert", "gemma", "bart", "f_net", "deberta_v3", "t5"])
 def test_sites_of_attention(family):
     """A block has one where it has a query and plain attention."""
     blocks = sites(tiny.backbone(family)).blocks
