@@ -50,7 +50,6 @@ class PrefixTuning:
     """
 
     name: ClassVar[str] = "prefix-tuning"
-    learning_rate: ClassVar[float] = 1e-2
     virtual_tokens: int = 20
     projection: int = 0
     blocks: tuple[int | str, ...] = ()
@@ -60,6 +59,11 @@ class PrefixTuning:
         whole("virtual_tokens", self.virtual_tokens, 1)
         whole("projection", self.projection)
         whole("seed", self.seed)
+
+    @property
+    def learning_rate(self) -> float:
+        """1e-2 moves keys and values, of size 1, in some hundred steps; at it an MLP diverges."""
+        return 1e-3 if self.projection else 1e-2
 
     def apply(self, backbone: Any) -> Any:
         """Freeze the backbone and put a prefix into each attention."""
