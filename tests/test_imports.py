@@ -28,6 +28,7 @@ LEVEL = {room: level for level, rooms in enumerate(ROOMS) for room in rooms}
 SURGERY = {
     "backbones/_surgery.py",
     "backbones/_surgery_packing.py",
+    "backbones/_surgery_soft.py",
 }
 # Names that are public in spite of their underscore.
 PUBLIC = {"_asdict", "_fields", "_make", "_replace", "_exit"}

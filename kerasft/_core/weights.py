@@ -27,7 +27,9 @@ def read(path: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         arrays = load(data)
         size = int.from_bytes(data[:8], "little")
         meta = json.loads(data[8 : 8 + size]).get("__metadata__", {})
-        return arrays, {key: json.loads(value) for key, value in meta.items() if key != "format"}
+        # Transformers' files say {"format": "pt"}, which is no JSON; our notes are.
+        notes = {k: v for k, v in meta.items() if k != "format" or not v.isalpha()}
+        return arrays, {key: json.loads(value) for key, value in notes.items()}
     except FileNotFoundError:
         raise InputError(f"There is no file {path}.") from None
     except (SafetensorError, ValueError) as error:

@@ -73,12 +73,29 @@ LAYOUTS: dict[str, tuple[dict[str, str], tuple[str, ...]]] = {
 def resolve(layer: Any, path: str) -> tuple[Any, str]:
     """Return the owner and the attribute's name that a dotted path below `layer` leads to.
 
-    The owner is None where the block lacks that part.
+    The owner is None where the block lacks that part; what a method put around one is passed.
     """
     *way, name = path.split(".")
     for part in way:
-        layer = getattr(layer, part, None)
+        layer = inside(getattr(layer, part, None))
     return layer, name
+
+
+def around(layer: Any) -> list[Any]:
+    """The layers that methods have put around a layer of the backbone, outermost first.
+
+    They keep what they stand around as `base`, which no layer of Keras or KerasHub has.
+    """
+    found = []
+    while hasattr(layer, "base"):
+        found.append(layer)
+        layer = layer.base
+    return found
+
+
+def inside(layer: Any) -> Any:
+    """The backbone's own layer, whatever methods have put around it."""
+    return around(layer)[-1].base if around(layer) else layer
 
 
 def replace(owner: Any, attribute: str, new: Any) -> Any:
@@ -99,7 +116,19 @@ def replace(owner: Any, attribute: str, new: Any) -> Any:
     finally:
         if locked:
             tracker.lock()
+    if any(operation is old for operation in getattr(owner, "_operations", ())):
+        _replace_in_graph(owner, old, new)
     return old
+
+
+def _replace_in_graph(model: Any, old: Any, new: Any) -> None:
+    """Let a functional model's graph call `new` where it called `old`."""
+    for operations in (model._operations, *model._operations_by_depth.values()):
+        operations[:] = [new if operation is old else operation for operation in operations]
+    for nodes in model._nodes_by_depth.values():
+        for node in nodes:
+            if node.operation is old:
+                node.operation = new
 
 
 def leave_first_batch(model: Any) -> None:

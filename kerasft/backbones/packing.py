@@ -5,6 +5,7 @@ from typing import Any
 from kerasft._core.errors import InputError
 from kerasft.backbones import _surgery_packing
 from kerasft.backbones.families import family_of
+from kerasft.backbones.prompts import virtual_tokens
 
 DOCUMENTS = "document_ids"
 
@@ -69,6 +70,11 @@ def check_packable(backbone: Any) -> None:
         raise InputError(
             f"Several texts in one row need a backbone that keeps them apart, and {family.backbone}"
             f" cannot: {reason}. Train it without packing."
+        )
+    if count := virtual_tokens(backbone):
+        raise InputError(
+            "Several texts in one row cannot each have a soft prompt in front. Received: a method "
+            f"with {count} virtual tokens. Train it without packing, or use prefix-tuning."
         )
 
 

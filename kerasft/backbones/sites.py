@@ -6,7 +6,7 @@ from typing import Any
 
 from kerasft._core.checks import nearest, one_of
 from kerasft._core.errors import InputError
-from kerasft.backbones import _surgery
+from kerasft.backbones import _surgery, _surgery_soft
 from kerasft.backbones.families import Family, family_of
 
 _ATTENTION = ("query", "key", "value", "output")
@@ -16,13 +16,22 @@ ROLES = (*_ATTENTION, *(f"cross_{role}" for role in _ATTENTION), "gate", "up", "
 
 @dataclass(frozen=True)
 class Site:
-    """One projection of one block, e.g. `blocks.0.query`."""
+    """One place of a backbone where a layer may be put around the one that is there.
+
+    Args:
+        path: its name, e.g. `blocks.0.query`, `blocks.0.attention` or `embedding`.
+        block: the number of the block, -1 outside the blocks.
+        role: the last part of the name.
+        owner, attribute: where the layer is kept.
+        known_as: other places, (owner, attribute), that keep the same layer.
+    """
 
     path: str
     block: int
     role: str
     owner: Any
     attribute: str
+    known_as: tuple[tuple[Any, str], ...] = ()
 
     @property
     def layer(self) -> Any:
@@ -31,31 +40,45 @@ class Site:
 
     def put(self, layer: Any) -> Any:
         """Put another layer there and return the old one."""
+        for owner, attribute in self.known_as:
+            _surgery.replace(owner, attribute, layer)
         return _surgery.replace(self.owner, self.attribute, layer)
 
 
 @dataclass(frozen=True)
 class Block:
-    """One transformer block: its layer, projections by role, and norms."""
+    """One transformer block: its layer, projections by role, norms, and its self-attention, where
+    that is a layer that takes a prefix."""
 
     index: int
     layer: Any
     projections: dict[str, Site]
     norms: tuple[Any, ...]
+    attention: Site | None = None
 
 
 @dataclass(frozen=True)
 class Sites:
-    """The places of a backbone and what its family can do; `outer_norms` lie in no block."""
+    """The places of a backbone and what its family can do.
+
+    `outer_norms` lie in no block; `embedding` is where the token embedding stands.
+    """
 
     family: Family
     blocks: tuple[Block, ...]
+    embedding: Site
     outer_norms: tuple[Any, ...] = ()
 
     def every(self) -> Iterator[Site]:
-        """All projections, block by block."""
+        """All places: the embedding, then attentions and projections block by block."""
+        yield self.embedding
         for block in self.blocks:
+            yield from (block.attention,) if block.attention else ()
             yield from block.projections.values()
+
+    def projections(self) -> list[Site]:
+        """All projections, block by block."""
+        return [site for block in self.blocks for site in block.projections.values()]
 
     def targets(self, roles: tuple[str, ...], blocks: tuple[str | int, ...] = ()) -> list[Site]:
         """The projections of the given roles, block by block.
@@ -127,5 +150,11 @@ def sites(backbone: Any) -> Sites:
                 found[role] = Site(f"blocks.{index}.{role}", index, role, owner, name)
         owners = (_surgery.resolve(layer, path) for path in norms)
         present = tuple(getattr(o, n) for o, n in owners if hasattr(o, n))
-        blocks.append(Block(index, layer, found, present))
-    return Sites(family_of(backbone), tuple(blocks), _surgery.norms_outside(backbone))
+        attention = None
+        if path := _surgery_soft.ATTENTIONS.get(type(layer).__name__):
+            attention = Site(f"blocks.{index}.attention", index, "attention", layer, path)
+        blocks.append(Block(index, layer, found, present, attention))
+    (owner, name), *others = _surgery_soft.embedding_of(backbone)
+    embedding = Site("embedding", -1, "embedding", owner, name, tuple(others))
+    outer = _surgery.norms_outside(backbone)
+    return Sites(family_of(backbone), tuple(blocks), embedding, outer)

@@ -2,7 +2,13 @@
 
 from typing import Any
 
+from kerasft.backbones import _surgery
 from kerasft.backbones.families import family_of
+
+
+def token_table(backbone: Any) -> Any:
+    """The token embedding itself, whatever methods have put around it."""
+    return _surgery.inside(backbone.token_embedding)
 
 
 def lm_logits(backbone: Any, sequence_output: Any) -> Any:
@@ -23,7 +29,7 @@ def lm_logits(backbone: Any, sequence_output: Any) -> Any:
     """
     import tensorflow as tf
 
-    table = backbone.token_embedding
+    table = token_table(backbone)
     tied = table.tie_weights
     kernel = tf.convert_to_tensor(table.embeddings if tied else table.reverse_embeddings)
     x = tf.cast(sequence_output, tf.float32)

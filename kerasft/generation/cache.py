@@ -5,6 +5,7 @@ from typing import Any
 from kerasft._core import stack
 from kerasft._core.errors import InputError
 from kerasft.backbones import family_of, lm_logits
+from kerasft.backbones.prompts import longest_text, virtual_ids, virtual_tokens
 from kerasft.generation.cached import Cached
 
 stack.ensure()
@@ -52,7 +53,9 @@ def step_model(backbone: Any) -> Cached:
     # KerasHub's Gemma calls the two arguments by other names than its other decoders.
     prefix = "" if family.name == "gemma" else "self_attention_"
 
-    def hidden(token_ids: Any, cache: Any, index: Any) -> tuple[Any, Any]:
+    before = virtual_tokens(backbone)
+
+    def read(token_ids: Any, cache: Any, index: Any) -> tuple[Any, Any]:
         kept = []
         with plain_ops():
             x = embed(backbone, token_ids, index)
@@ -63,13 +66,17 @@ def step_model(backbone: Any) -> Cached:
                 kept.append(new)
             return backbone.layer_norm(x), tuple(kept)
 
-    learned = family.name in ("gpt2", "opt")
+    def empty(rows: Any, length: Any) -> Any:
+        """A soft prompt is read here, and its keys and values stand before the text's."""
+        cache = _empty(backbone, family.name in ("gpt2", "opt"), rows, before + length)
+        return read(virtual_ids(backbone, rows), cache, 0)[1] if before else cache
+
     return Cached(
-        hidden,
+        lambda token_ids, cache, index: read(token_ids, cache, before + index),
         lambda x: lm_logits(backbone, x),
-        lambda rows, length: _empty(backbone, learned, rows, length),
+        empty,
         backbone.vocabulary_size,
-        backbone.max_sequence_length if learned else None,
+        longest_text(backbone),
     )
 
 

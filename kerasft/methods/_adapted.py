@@ -4,7 +4,9 @@ from typing import Any
 
 from kerasft._core import stack
 from kerasft.backbones import build_backbone, describe_backbone, lm_logits, run_packed
-from kerasft.backbones.crossing import run, steady
+from kerasft.backbones.crossing import steady
+from kerasft.backbones.prompts import run_prompted
+from kerasft.backbones.vocabulary import token_table
 from kerasft.methods import registry
 
 stack.ensure()
@@ -42,9 +44,9 @@ class Adapted(keras.layers.Layer):
         if isinstance(inputs, dict) and "document_ids" in inputs:
             outputs = run_packed(self.backbone, inputs, training)
         else:
-            outputs = run(self.backbone, inputs, training)
+            outputs = run_prompted(self.backbone, inputs, training)
         if table:
-            whole = keras.ops.convert_to_tensor(self.backbone.token_embedding.embeddings)
+            whole = keras.ops.convert_to_tensor(token_table(self.backbone).embeddings)
             sequence = outputs["sequence_output"] if isinstance(outputs, dict) else outputs
             return {"sequence_output": sequence, "token_table": keras.ops.cast(whole, "float32")}
         return lm_logits(self.backbone, outputs) if logits else outputs

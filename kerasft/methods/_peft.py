@@ -56,7 +56,7 @@ def read_peft(folder: str | os.PathLike, backbone: Any) -> tuple[LoRA, dict, dic
     arrays, _ = weights.read(source)
     arrays = {name.removeprefix(_BEFORE): v.astype(np.float32) for name, v in arrays.items()}
     prefix, places = places_of(backbone)
-    layers = {site.path: site for site in sites(backbone).every()}
+    layers = {site.path: site for site in sites(backbone).projections()}
     state, scales, seen = {}, {}, set()
     for path, place in places.items():
         pair = _pair(arrays, prefix, place.module, source)

@@ -60,6 +60,11 @@ class Projection:
         """Number of outputs."""
         return prod(self._dims(self.produced))
 
+    @property
+    def produced_sizes(self) -> tuple[int, ...]:
+        """Sizes of `produced`: heads and their size, of a query, a key or a value."""
+        return self._dims(self.produced)
+
     def low_rank(self, x: Any, a: Any, b: Any) -> Any:
         """x A B for x in the layer's own shape, A [inputs, rank], B [rank, outputs]."""
         from keras import ops

@@ -1,7 +1,7 @@
 """What a method puts at a site: a layer around the one that was there, and its life cycle."""
 
 import abc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -11,6 +11,7 @@ from kerasft._core.checks import nearest
 from kerasft._core.errors import InputError
 from kerasft._core.weights import named
 from kerasft.backbones import ROLES, Site, sites
+from kerasft.backbones._surgery import around
 from kerasft.methods._projection import Projection
 from kerasft.methods._trainable import is_random_state, set_trainable
 
@@ -28,6 +29,8 @@ class SiteLayer(keras.layers.Layer):
 
     # Why the change cannot be added to the weights of what is wrapped, where it cannot.
     unmergeable: str = ""
+    # How many vectors it puts in front of every text, of the token embedding's site alone.
+    virtual_tokens: int = 0
 
     def __init__(self, base: Any, site: str, kind: str):
         super().__init__(name=f"{site.replace('.', '_')}_{kind}", dtype=base.dtype_policy)
@@ -145,7 +148,7 @@ def put(
         InputError: if there is no site, or a site carries such a layer already.
     """
     for site in chosen:
-        if any(isinstance(layer, kind) for layer in wrappers(site.layer)):
+        if any(isinstance(layer, kind) for layer in around(site.layer)):
             raise InputError(
                 f"{site.path} carries such a change already ({kind.__name__}). Merge it first, or "
                 "name the method once."
@@ -165,13 +168,6 @@ def _innermost(site: Site) -> Site:
     return site
 
 
-def wrappers(layer: Any) -> Iterator[SiteLayer]:
-    """The layers of methods around a layer of the backbone, outermost first."""
-    while isinstance(layer, SiteLayer):
-        yield layer
-        layer = layer.base
-
-
 def carried(backbone: Any) -> list[Site]:
     """The sites at which a method has put something."""
     return [site for site in sites(backbone).every() if isinstance(site.layer, SiteLayer)]
@@ -185,7 +181,7 @@ def adapter_variables(backbone: Any) -> dict[str, Any]:
     """
     found: dict[str, Any] = {}
     for site in carried(backbone):
-        for layer in wrappers(site.layer):
+        for layer in around(site.layer):
             found |= {f"{site.path}.{name}": v for name, v in _by_name(layer).items()}
     known = {id(v) for v in found.values()}
     moving = {p: v for p, v in named(backbone.weights).items() if v.trainable}
@@ -229,7 +225,7 @@ def _by_name(layer: SiteLayer) -> dict[str, Any]:
 
 def unmergeable(backbone: Any) -> str:
     """Why what methods have put into a backbone cannot be merged, or "" where it can."""
-    found = [layer for site in carried(backbone) for layer in wrappers(site.layer)]
+    found = [layer for site in carried(backbone) for layer in around(site.layer)]
     if not found:
         return "nothing stands beside its weights: the method moved them in place, or it was merged"
     return next((layer.unmergeable for layer in found if layer.unmergeable), "")

@@ -88,6 +88,13 @@ REFUSALS = (
         "these decoders have no biases",
     ),
     Refusal(
+        "prefix-tuning",
+        ("f_net", "deberta_v3"),
+        lambda method: True,
+        "A prefix stands before the keys and values of plain attention",
+        "FNet has no attention, and DeBERTa's scores are made of distances between tokens",
+    ),
+    Refusal(
         "freeze",
         ("albert",),
         lambda method: method != type(method)(),

@@ -8,6 +8,7 @@ from kerasft._core import files
 from kerasft._core.errors import InputError
 from kerasft.backbones import load
 from kerasft.backbones.load import folder_of, is_hugging_face
+from kerasft.backbones.prompts import longest_text, virtual_tokens
 from kerasft.data import DataSpec, Split, check_labels, make_splits, order_labels
 from kerasft.methods import adapt
 from kerasft.training.recipe import Recipe
@@ -109,10 +110,11 @@ def _with_labels(task: Any, sources: dict[str, Any], split: Split) -> Any:
 
 def _check_length(max_length: int, backbone: Any) -> None:
     """A backbone with learned positions has as many as it was trained with."""
-    limit = getattr(backbone, "max_sequence_length", None)
+    limit, before = longest_text(backbone), virtual_tokens(backbone)
     if limit is not None and max_length > limit:
+        prompt = f" behind the {before} virtual tokens of its method" if before else ""
         raise InputError(
-            f"This {type(backbone).__name__} reads at most {limit} tokens. "
+            f"This {type(backbone).__name__} reads at most {limit} tokens{prompt}. "
             f"Received: data.max_length={max_length}. Set data.max_length={limit} or less."
         )
 
@@ -139,8 +141,9 @@ def build_model(prepared: Prepared, dtype: str) -> tuple[Any, Any]:
     """
     recipe, task, head = prepared.recipe, prepared.task, prepared.head
     backbone, tokenizer = load(recipe.preset, dtype=dtype, dropout=recipe.training.dropout)
-    _check_length(task.max_length, backbone)
-    model = task.build(adapt(backbone, recipe.method_value()))
+    adapted = adapt(backbone, recipe.method_value())
+    _check_length(task.max_length, adapted.backbone)
+    model = task.build(adapted)
     if head is not None and task.fits_head(head, backbone):
         task.load_head(model, head)
     if hasattr(task, "start_from") and (folder := folder_of(recipe.preset)) is not None:

@@ -9,7 +9,7 @@ from projections import dense, moved, numbers, random_like, said
 
 from kerasft._core.errors import InputError
 from kerasft.backbones import lm_logits, run_packed, sites
-from kerasft.backbones._surgery import apply_fixes
+from kerasft.backbones._surgery import apply_fixes, around
 from kerasft.generation import step_model
 from kerasft.methods import (
     Adapters,
@@ -22,7 +22,6 @@ from kerasft.methods import (
     unmergeable,
 )
 from kerasft.methods._bottleneck import Bottleneck, BottleneckLayer, Reader
-from kerasft.methods._site_layers import wrappers
 from kerasft.methods.adapters import _matrix
 from kerasft.testing import tiny
 
@@ -123,7 +122,7 @@ def test_lora_lies_below_an_adapter_in_either_order(placement):
         set_adapter_weights(backbone, state, "the first backbone")
         answers.append(said(backbone))
         for site in carried(backbone):
-            assert type([*wrappers(site.layer)][-1]).__name__ == "LoRALayer"
+            assert type([*around(site.layer)][-1]).__name__ == "LoRALayer"
         assert unmergeable(backbone) == "an adapter has an activation between its matrices"
     assert np.abs(answers[0] - plain).max() > 0.1
     np.testing.assert_array_equal(answers[0], answers[1])

@@ -18,6 +18,9 @@ from kerasft.methods import (
     HeadOnly,
     LayerNorm,
     LoRA,
+    PrefixTuning,
+    PromptTuning,
+    PTuning,
     VeRA,
     carried,
     registry,
@@ -35,7 +38,7 @@ CHOSEN = ("config", "identity", "trainable")
 TRAINED = (*CHOSEN, "training")
 MERGED = (*CHOSEN, "merge")
 STORED = (*TRAINED, "keras file", "folder", "bfloat16")
-SITES = (*TRAINED, "merge", "adapter")
+ADAPTER = (*TRAINED, "adapter", "merge")
 PROJECTIONS = ("query", "key", "value", "output")
 
 
@@ -104,11 +107,13 @@ class Member:
         trained: adapted backbone -> the paths of the weights that are to be trained; None where
             the method's options say it (LoRA), or where it is a new method.
         parts: what runs, by family; `KINDS` stands for those families, "" for the others.
+        identity: whether a fresh method leaves the outputs as they were.
     """
 
     method: Any
     trained: Any
     parts: dict[str, tuple[str, ...]]
+    identity: bool = True
 
     def parts_on(self, family: str) -> tuple[str, ...]:
         """The parts that run on a family without `-m slow`."""
@@ -132,8 +137,8 @@ MEMBERS = (
     Member(BitFit(), biases, {"bert": ALL, "gpt2": STORED, "llama": CHOSEN}),
     Member(LayerNorm(), norms, {"": CHOSEN, "bert": ALL, "llama": STORED}),
     Member(Chain((LoRA(blocks=(1,)), BitFit(blocks=(0,)))), chained, {"bert": ALL, "gpt2": STORED}),
-    Member(IA3(), added, {"bert": ALL, "llama": SITES, "f_net": CHOSEN}),
-    Member(VeRA(), added, {"bert": ALL, "gemma": SITES, "f_net": CHOSEN}),
+    Member(IA3(), added, {"bert": ALL, "llama": ADAPTER, "f_net": CHOSEN}),
+    Member(VeRA(), added, {"bert": ALL, "gemma": ADAPTER, "f_net": CHOSEN}),
     Member(Adapters(), added, {"bert": ALL, "gpt2": STORED, "f_net": CHOSEN}),
     Member(
         Adapters("parallel", size=4),
@@ -145,6 +150,20 @@ MEMBERS = (
     ),
     Member(Compacter(size=8), added, {"bert": ALL, "gpt2": STORED, "f_net": CHOSEN}),
     Member(Compacter("pfeiffer", size=8), added, {"gemma": (*TRAINED, "adapter")}),
+    Member(
+        PromptTuning(virtual_tokens=5),
+        added,
+        {"bert": ALL, "llama": STORED, "gpt2": ADAPTER},
+        identity=False,
+    ),
+    Member(PTuning(virtual_tokens=5), added, {"bert": ALL, "gpt2": ADAPTER}, identity=False),
+    Member(
+        PrefixTuning(virtual_tokens=4),
+        added,
+        {"bert": ALL, "gemma": STORED, "gpt2": ADAPTER, "f_net": CHOSEN, "deberta_v3": CHOSEN},
+        identity=False,
+    ),
+    Member(PrefixTuning(projection=7), added, {"llama": (*STORED, "adapter")}, identity=False),
     Member(Freeze(train_top_blocks=1), second_block_and_above, FEW),
     Member(Freeze(freeze_first_blocks=1), second_block_and_above, FEW),
     Member(Freeze(blocks=(0,)), all_but_first_block, FEW),
@@ -184,7 +203,13 @@ def trained_by(member: Member) -> Any:
 @pytest.mark.contract("methods x families", of=len(PAIRS))
 @pytest.mark.parametrize(("member", "family", "parts"), PAIRS)
 def test_contract(member, family, parts):
-    results = check_method(member.method, family, trainable=trained_by(member), parts=parts)
+    results = check_method(
+        member.method,
+        family,
+        trainable=trained_by(member),
+        identity=member.identity,
+        parts=parts,
+    )
     if set(results) == {"refusal"}:
         assert results["refusal"] in {refusal.reason for refusal in REFUSALS}
     else:
@@ -197,7 +222,7 @@ def test_contract(member, family, parts):
 @pytest.mark.parametrize("family", EVERY)
 @pytest.mark.parametrize("member", MEMBERS, ids=label)
 def test_whole_contract(member, family):
-    check_method(member.method, family, trainable=trained_by(member))
+    check_method(member.method, family, trainable=trained_by(member), identity=member.identity)
 
 
 def test_every_method_is_held_to_its_contract():

@@ -46,7 +46,7 @@ def places_of(backbone: Any) -> tuple[str, dict[str, Place]]:
     layout = layout_of(backbone)
     ports = {id(p.variable): p for p in ports_of(layout, backbone, config_of(layout, backbone))}
     found = {}
-    for site in sites(backbone).every():
+    for site in sites(backbone).projections():
         port = ports[id(site.layer.kernel)]
         entries = np.arange(np.prod(port.shape), dtype="int64").reshape(port.shape)
         entries = port.apply(entries) if port.hook else entries
