@@ -20,6 +20,7 @@ PACKAGE = {
     "doctor",
     "evaluation",
     "export",
+    "from_peft",
     "generation",
     "heads",
     "load",
@@ -29,6 +30,7 @@ PACKAGE = {
     "optimizers",
     "preprocessing",
     "quickstart",
+    "save_peft",
     "tasks",
     "testing",
     "train",
@@ -38,7 +40,7 @@ PACKAGE = {
 ROOMS = {
     "backbones": """FAMILIES ROLES Block Family HeadStyle Pieces Site Sites build_backbone
         describe_backbone family_of lm_logits load load_tokenizer pieces presets run_packed
-        save_tokenizer set_template sites surfaces template_of""",
+        save_tokenizer set_template sites surfaces template_of tokenizer_digest""",
     "backbones.huggingface": """Head MaskedWeights load_folder read_head read_masked_head
         write_folder""",
     "data": """Batch DataSpec Duplicates Encoded Feed PackedPlan Plan Source Split
@@ -63,7 +65,22 @@ ROOMS = {
 }
 # Room -> name in recipes -> class.
 REGISTRIES = {
-    "methods": {"freeze": "Freeze", "full": "Full", "lora": "LoRA"},
+    "methods": {
+        "adapters": "Adapters",
+        "bitfit": "BitFit",
+        "chain": "Chain",
+        "compacter": "Compacter",
+        "freeze": "Freeze",
+        "full": "Full",
+        "head-only": "HeadOnly",
+        "ia3": "IA3",
+        "layer-norm": "LayerNorm",
+        "lora": "LoRA",
+        "p-tuning": "PTuning",
+        "prefix-tuning": "PrefixTuning",
+        "prompt-tuning": "PromptTuning",
+        "vera": "VeRA",
+    },
     "objectives": {},
     "tasks": {
         "causal-lm": "CausalLM",
@@ -78,9 +95,20 @@ REGISTRIES = {
     },
 }
 OPTIONS = {
+    ("methods", "adapters"): "placement size activation scale blocks drop_first_blocks",
+    ("methods", "bitfit"): "targets blocks",
+    ("methods", "chain"): "methods",
+    ("methods", "compacter"): "placement size parts rank activation blocks",
     ("methods", "full"): "",
     ("methods", "freeze"): "train_top_blocks freeze_first_blocks blocks",
-    ("methods", "lora"): "rank alpha dropout targets",
+    ("methods", "head-only"): "",
+    ("methods", "ia3"): "targets blocks",
+    ("methods", "layer-norm"): "blocks",
+    ("methods", "lora"): "rank alpha dropout targets blocks",
+    ("methods", "p-tuning"): "virtual_tokens hidden seed",
+    ("methods", "prefix-tuning"): "virtual_tokens projection blocks seed",
+    ("methods", "prompt-tuning"): "virtual_tokens start start_ids seed",
+    ("methods", "vera"): "rank seed d_initial targets blocks",
     ("tasks", "causal-lm"): """format template system separator learn packing overlong max_length
         max_new_tokens temperature top_k top_p repetition_penalty beams length_penalty stop
         label_smoothing""",
@@ -123,12 +151,12 @@ def test_a_room(room):
 def test_registries():
     """In a process of its own: other tests register members from outside."""
     code = (
-        "import importlib, json\n"
+        "import dataclasses, importlib\n"
         f"for room in {list(REGISTRIES)}:\n"
         "    registry = importlib.import_module('kerasft.' + room).registry\n"
         "    for name in registry.names():\n"
         "        member = registry.get(name)\n"
-        "        options = ' '.join(k for k in registry.config(member()) if k != 'name')\n"
+        "        options = ' '.join(f.name for f in dataclasses.fields(member) if f.init)\n"
         "        print(room, name, member.__name__, options, sep='|')\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
