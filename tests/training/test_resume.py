@@ -12,9 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kerasft import InputError, Recipe, train
+from kerasft import InputError, Recipe, load, train
 from kerasft._core import files, weights
 from kerasft._core.errors import DivergedError, Interrupted
+from kerasft.methods import registry
 from kerasft.training.callbacks.checkpoints import Store
 from kerasft.training.callbacks.keeper import Keeper
 from kerasft.training.prepare import prepare_data
@@ -119,6 +120,38 @@ def test_whenever_it_was_stopped(recipe, uninterrupted, tmp_path, monkeypatch, m
             train(recipe, out=folder, verbose=0)
     train(recipe, out=folder, resume=True, verbose=0)
     same(folder, uninterrupted)
+
+
+# A chain is made of others; a prompt leaves room for a text.
+OPTIONS = {
+    "chain": {"methods": ["lora", "bitfit"]},
+    "prompt-tuning": {"virtual_tokens": 4},
+    "p-tuning": {"virtual_tokens": 4},
+    "lora": {"rank": 2, "dropout": 0.2},
+}
+METHODS = registry.names()
+
+
+@pytest.mark.slow
+@pytest.mark.contract("methods, stopped and resumed", of=len(METHODS))
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_goes_on_bit_for_bit(recipe, tmp_path, monkeypatch, method):
+    changes = {"method": {"name": method} | OPTIONS.get(method, {})}
+    own = recipe.replace(*(f"{k}={json.dumps(v)}" for k, v in changes.items()))
+    own = own.replace("training.epochs=2", "training.early_stopping=null")
+    own = own.replace("training.learning_rate=0.01")
+    train(own, out=tmp_path / "whole", verbose=0)
+    with monkeypatch.context() as patch:
+        stop(patch, 1, 1)
+        with pytest.raises(Interrupted):
+            train(own, out=tmp_path / "run", verbose=0)
+    resumed = train(own, out=tmp_path / "run", resume=True, verbose=0)
+    same(tmp_path / "run", tmp_path / "whole")
+    saved = json.loads((tmp_path / "run" / "model" / "kerasft.json").read_text())
+    again = load(tmp_path / "run")
+    moving = sorted(v.path for v in again.model.trainable_variables)
+    assert moving == sorted(v.path for v in resumed.model.trainable_variables)
+    assert moving == saved["trainable"]
 
 
 @pytest.mark.slow
