@@ -55,7 +55,7 @@ ROOMS = {
     "metrics": """answer_scores choose_thresholds ece entity_scores generation_scores mae mse
         multiclass multilabel pearson perplexity plain r2 ranking_scores reliability scores spearman
         text_report token_accuracy""",
-    "optimizers": "SCHEDULES WarmupDecay adamw",
+    "optimizers": "Pace PacedAdamW SCHEDULES WarmupDecay adamw",
     "preprocessing": "Template beside by_row chat pack ragged_ids row_begins tags taken windows",
     "testing": "check_family check_method check_objective check_task tiny",
     "testing.contracts": """FAMILY_PARTS METHOD_PARTS OBJECTIVE_PARTS REFUSALS TASK_PARTS Refusal
