@@ -37,7 +37,7 @@ PACKAGE = {
 }
 ROOMS = {
     "backbones": """FAMILIES ROLES Block Family HeadStyle Pieces Site Sites build_backbone
-        describe_backbone family_of lm_logits load load_tokenizer pieces presets run_packed
+        depths describe_backbone family_of lm_logits load load_tokenizer pieces presets run_packed
         save_tokenizer set_template sites surfaces template_of""",
     "backbones.huggingface": """Head MaskedWeights load_folder read_head read_masked_head
         write_folder""",
@@ -63,7 +63,12 @@ ROOMS = {
 }
 # Room -> name in recipes -> class.
 REGISTRIES = {
-    "methods": {"freeze": "Freeze", "full": "Full", "lora": "LoRA"},
+    "methods": {
+        "freeze": "Freeze",
+        "full": "Full",
+        "gradual-unfreezing": "GradualUnfreezing",
+        "lora": "LoRA",
+    },
     "objectives": {},
     "tasks": {
         "causal-lm": "CausalLM",
@@ -80,7 +85,8 @@ REGISTRIES = {
 OPTIONS = {
     ("methods", "full"): "",
     ("methods", "freeze"): "train_top_blocks freeze_first_blocks blocks",
-    ("methods", "lora"): "rank alpha dropout targets",
+    ("methods", "gradual-unfreezing"): "blocks_per_epoch",
+    ("methods", "lora"): "rank alpha dropout targets plus",
     ("tasks", "causal-lm"): """format template system separator learn packing overlong max_length
         max_new_tokens temperature top_k top_p repetition_penalty beams length_penalty stop
         label_smoothing""",
