@@ -195,10 +195,10 @@ def _warnings(found: dict[str, Any], recipe: Recipe) -> list[str]:
             "The rarest label has less than a tenth of the rows of the commonest; think of "
             "task.class_weights=balanced."
         )
-    if found["paces"]["last_epoch"] >= recipe.training.epochs:
+    late, steps = found["paces"]["last_epoch"], found["steps"]
+    if late * steps["per_epoch"] >= steps["all"]:
         said.append(
-            f"Some weights would begin to learn in epoch {found['paces']['last_epoch'] + 1}, and "
-            f"there are {recipe.training.epochs}."
+            f"Some weights would begin to learn in epoch {late + 1} only, after the last one."
         )
     if found["trainable_parameters"] == 0:
         said.append("No weight would move.")

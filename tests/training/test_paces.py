@@ -33,9 +33,10 @@ def two_blocks(tmp_path_factory):
 def build(make_recipe, two_blocks, tmp_path):
     """A run that is ready to fit, and has not begun."""
 
-    def ready(method="full", **training):
+    def ready(method="full", strategy="one-device", **training):
         training = {"learning_rate": RATE, "warmup": 0.0, "weight_decay": 0.0} | training
-        recipe = make_recipe(preset=two_blocks, method=method, training=training)
+        options = {"method": method, "strategy": strategy, "training": training}
+        recipe = make_recipe(preset=two_blocks, **options)
         set_seed(0)
         run = Run(prepare_data(recipe), Store(str(tmp_path / "checkpoints")), str(tmp_path), 0)
         run.build()
@@ -89,6 +90,26 @@ def test_in_float16_it_is_inside_the_scaling_of_the_loss(build):
     found, depth = speeds(run), depths(run.pipe.backbone)
     for path in ("logits/kernel", "transformer_layer_0/feedforward_intermediate_dense/kernel"):
         assert found[path] == pytest.approx(0.5 ** depth.get(path, 0), rel=0.02)
+
+
+@pytest.mark.slow
+def test_two_replicas_end_as_one_device(build):
+    """A first epoch of gradual unfreezing, with decay of the weights."""
+    options = {"dropout": 0.0, "layer_decay": 0.5, "weight_decay": 0.1, "schedule": "constant"}
+    ended = []
+    for strategy in ("one-device", "mirrored"):
+        run = build("gradual-unfreezing", strategy, **options)
+        assert isinstance(run.fitted.optimizer, PacedAdamW)
+        start = weights.state_of(run.pipe.model)
+        run.fit(False)
+        ended.append(weights.state_of(run.pipe.model))
+    depth = depths(run.pipe.backbone)
+    for path, value in ended[0].items():
+        if "key/bias" not in path:
+            np.testing.assert_allclose(ended[1][path], value, atol=2e-5, err_msg=path)
+        if depth.get(path, 0) > 1:
+            np.testing.assert_array_equal(ended[1][path], start[path], err_msg=path)
+    assert any((ended[1][path] != start[path]).any() for path in depth)
 
 
 def test_depth_and_method_are_multiplied(build):
