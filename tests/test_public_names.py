@@ -39,7 +39,7 @@ PACKAGE = {
 }
 ROOMS = {
     "backbones": """FAMILIES ROLES Block Family HeadStyle Pieces Site Sites build_backbone
-        describe_backbone family_of lm_logits load load_tokenizer pieces presets run_packed
+        depths describe_backbone family_of lm_logits load load_tokenizer pieces presets run_packed
         save_tokenizer set_template sites surfaces template_of tokenizer_digest""",
     "backbones.huggingface": """Head MaskedWeights load_folder read_head read_masked_head
         write_folder""",
@@ -57,7 +57,7 @@ ROOMS = {
     "metrics": """answer_scores choose_thresholds ece entity_scores generation_scores mae mse
         multiclass multilabel pearson perplexity plain r2 ranking_scores reliability scores spearman
         text_report token_accuracy""",
-    "optimizers": "SCHEDULES WarmupDecay adamw",
+    "optimizers": "Pace PacedAdamW SCHEDULES WarmupDecay adamw",
     "preprocessing": "Template beside by_row chat pack ragged_ids row_begins tags taken windows",
     "testing": "check_family check_method check_objective check_task tiny",
     "testing.contracts": """FAMILY_PARTS METHOD_PARTS OBJECTIVE_PARTS REFUSALS TASK_PARTS Refusal
@@ -72,6 +72,7 @@ REGISTRIES = {
         "compacter": "Compacter",
         "freeze": "Freeze",
         "full": "Full",
+        "gradual-unfreezing": "GradualUnfreezing",
         "head-only": "HeadOnly",
         "ia3": "IA3",
         "layer-norm": "LayerNorm",
@@ -101,10 +102,11 @@ OPTIONS = {
     ("methods", "compacter"): "placement size parts rank activation blocks",
     ("methods", "full"): "",
     ("methods", "freeze"): "train_top_blocks freeze_first_blocks blocks",
+    ("methods", "gradual-unfreezing"): "blocks_per_epoch",
     ("methods", "head-only"): "",
     ("methods", "ia3"): "targets blocks",
     ("methods", "layer-norm"): "blocks",
-    ("methods", "lora"): "rank alpha dropout targets blocks",
+    ("methods", "lora"): "rank alpha dropout targets blocks plus",
     ("methods", "p-tuning"): "virtual_tokens hidden seed",
     ("methods", "prefix-tuning"): "virtual_tokens projection blocks seed",
     ("methods", "prompt-tuning"): "virtual_tokens start start_ids seed",

@@ -13,7 +13,7 @@ from kerasft.backbones.families import FAMILIES, Family, HeadStyle, family_of
 from kerasft.backbones.load import load, presets
 from kerasft.backbones.offsets import Pieces, pieces, surfaces
 from kerasft.backbones.packing import run_packed
-from kerasft.backbones.sites import ROLES, Block, Site, Sites, sites
+from kerasft.backbones.sites import ROLES, Block, Site, Sites, depths, sites
 from kerasft.backbones.vocabulary import lm_logits
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "Site",
     "Sites",
     "build_backbone",
+    "depths",
     "describe_backbone",
     "family_of",
     "lm_logits",

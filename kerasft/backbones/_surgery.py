@@ -150,17 +150,37 @@ def leave_replicas(optimizer: Any) -> None:
     inner._all_reduce_sum_gradients = lambda pairs: pairs
 
 
-def blocks_of(backbone: Any) -> list[Any]:
+def stacks_of(backbone: Any) -> list[list[Any]]:
     """The transformer blocks in order, each once (ALBERT's groups hold lists of them).
 
-    Those of an encoder come before those of its decoder.
+    An encoder-decoder has two stacks of them, that of the encoder first.
     """
-    flat, layers = [], getattr(backbone, "transformer_layers", None)
-    if layers is None:
-        layers = [*backbone.encoder_transformer_layers, *backbone.decoder_transformer_layers]
-    for layer in layers:
-        flat.extend(layer if isinstance(layer, (list, tuple)) else [layer])
-    return flat
+    if hasattr(backbone, "transformer_layers"):
+        stacks = [backbone.transformer_layers]
+    else:
+        stacks = [backbone.encoder_transformer_layers, backbone.decoder_transformer_layers]
+    nested = [[x if isinstance(x, (list, tuple)) else [x] for x in stack] for stack in stacks]
+    return [[layer for group in stack for layer in group] for stack in nested]
+
+
+def blocks_of(backbone: Any) -> list[Any]:
+    """The blocks of all stacks, one after the other."""
+    return [layer for stack in stacks_of(backbone) for layer in stack]
+
+
+def layers_above(backbone: Any) -> list[Any]:
+    """The layers that read what a block gives and are none: last norms, the pooler."""
+    blocks = {id(x) for x in blocks_of(backbone)}
+    reading: dict[int, bool] = {}
+
+    def reads(layer: Any) -> bool:
+        if id(layer) not in reading:
+            nodes = layer._inbound_nodes[0].parent_nodes
+            below = [node.operation for node in nodes]
+            reading[id(layer)] = any(id(x) in blocks or reads(x) for x in below)
+        return reading[id(layer)]
+
+    return [x for x in backbone.layers if id(x) not in blocks and reads(x)]
 
 
 def norms_outside(backbone: Any) -> tuple[Any, ...]:

@@ -6,6 +6,7 @@ from typing import Any
 
 from kerasft._core.checks import nearest, one_of
 from kerasft._core.errors import InputError
+from kerasft._core.weights import named
 from kerasft.backbones import _surgery, _surgery_soft
 from kerasft.backbones.families import Family, family_of
 
@@ -119,12 +120,14 @@ class Sites:
         wanted = {found[name].index for name in blocks}
         return tuple(block for block in self.blocks if block.index in wanted)
 
-    def need_separate_blocks(self, what: str) -> None:
+    def need_separate_blocks(
+        self, what: str, instead: str = "Leave the choice of blocks out, or use `full`."
+    ) -> None:
         """Raise `InputError` where one block is run many times and cannot be treated by number."""
         if self.family.shares_blocks:
             raise InputError(
                 f"{what} needs blocks with weights of their own, but {self.family.backbone} runs "
-                "one block many times. Leave the choice of blocks out, or use `full`."
+                f"one block many times. {instead}"
             )
 
 
@@ -158,3 +161,41 @@ def sites(backbone: Any) -> Sites:
     embedding = Site("embedding", -1, "embedding", owner, name, tuple(others))
     outer = _surgery.norms_outside(backbone)
     return Sites(family_of(backbone), tuple(blocks), embedding, outer)
+
+
+def depths(backbone: Any) -> dict[str, int]:
+    """How far each weight of a backbone lies below the head, by its path.
+
+        0 above the blocks (last norm, pooler, a table of the outputs alone),
+        1 the last block, ..., n the first of n,
+        n + 1 what lies below the blocks (embeddings, and a table that is the outputs' too)
+
+    The stacks of an encoder-decoder are counted side by side, each from its own top, as Raffel et
+    al. unfreeze them; n is the length of the longer one.
+
+    Args:
+        backbone: a KerasHub backbone; what methods have put into a block belongs to it. The paths
+            are those of `kerasft._core.weights.named`.
+
+    Raises:
+        InputError: where blocks share their weights (ALBERT).
+
+    Example:
+        >>> depths(backbone)["transformer_layer_0/self_attention_layer/query/kernel"]
+        12
+
+    Reference: Raffel et al. 2020, "Exploring the Limits of Transfer Learning with a Unified
+    Text-to-Text Transformer", section 3.5.1, https://arxiv.org/abs/1910.10683
+    """
+    sites(backbone).need_separate_blocks(
+        "A rate for each block", "Leave training.layer_decay out, or use `full`."
+    )
+    stacks = _surgery.stacks_of(backbone)
+    lowest = max(len(stack) for stack in stacks) + 1
+    found = {id(v): 0 for layer in _surgery.layers_above(backbone) for v in layer.variables}
+    for stack in stacks:
+        for depth, layer in enumerate(reversed(stack), 1):
+            found |= {id(v): depth for v in layer.variables}
+    # Llama's and Mistral's embedding holds the logits' own table beside that of the inputs.
+    found |= {id(v): 0 for v in backbone.weights if v.name == "reverse_embeddings"}
+    return {path: found.get(id(v), lowest) for path, v in named(backbone.weights).items()}

@@ -15,6 +15,7 @@ _PARTS = {
     "save_adapter": "_adapter_file",
     "adapter_weights": "_site_layers",
     "set_adapter_weights": "_site_layers",
+    "paces_of": "_paces",
     "read_peft": "_peft",
     "write_peft": "_peft",
     "ProjectionLayer": "_site_layers",

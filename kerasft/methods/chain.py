@@ -2,10 +2,19 @@
 
 from dataclasses import dataclass
 from typing import Any, ClassVar
+from weakref import WeakKeyDictionary
 
 from kerasft._core.errors import InputError
+from kerasft._core.weights import named
 from kerasft.methods import registry
+from kerasft.methods._paces import paces_of
 from kerasft.methods._trainable import set_trainable
+from kerasft.optimizers import Pace
+
+# Backbone -> id of each weight that learns -> name of the method that trains it. The weights alone
+# do not say it: a bias may be BitFit's or a frozen block's neighbour. Kept beside the backbone,
+# because Keras takes what is set on it for a part of the model.
+_TRAINED: WeakKeyDictionary = WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
@@ -13,7 +22,11 @@ class Chain:
     """A chain: methods applied one after the other; what any of them trains is trained.
 
     Each method's `blocks` says which part of the backbone is its own: low-rank updates in the
-    upper half and biases below are `lora` with `blocks` 6 to 11 and `bitfit` with 0 to 5.
+    upper half and biases below are `lora` with `blocks` 6 to 11 and `bitfit` with 0 to 5. The
+    weights of each learn at the rate that suits it, as a share of the chain's rate, which is the
+    highest of them; a weight that several methods train belongs to the last of them.
+
+        rate of a weight = rate * (rate of its method / highest rate of the methods)
 
     Args:
         methods: methods, their names, or mappings with `name`.
@@ -46,17 +59,33 @@ class Chain:
 
     @property
     def learning_rate(self) -> float:
-        """The lowest of the rates that suit its methods."""
-        return min(getattr(method, "learning_rate", 5e-5) for method in self.methods)
+        """The highest of the rates that suit its methods; the head's too."""
+        return max(map(_rate, self.methods))
 
     def apply(self, backbone: Any) -> Any:
         """Apply each method, and let move what one of them lets move."""
-        moving: set[int] = set()
+        moving: dict[int, str] = {}
         for method in self.methods:
             method.apply(backbone)
-            moving |= {id(v) for v in backbone.trainable_variables}
+            moving |= {id(v): method.name for v in backbone.trainable_variables}
         set_trainable(backbone, lambda variable: id(variable) in moving)
+        _TRAINED[backbone] = moving
         return backbone
+
+    def paces(self, backbone: Any) -> dict[str, Pace]:
+        """The share of each weight's method in the highest rate, and what that method says."""
+        share = {m.name: Pace(_rate(m) / self.learning_rate) for m in self.methods}
+        own = {m.name: paces_of(m, backbone) for m in self.methods}
+        found = {}
+        for path, variable in named(backbone.weights).items():
+            name = _TRAINED[backbone].get(id(variable))
+            if name is not None:
+                found[path] = share[name] * own[name].get(path, Pace())
+        return found
+
+
+def _rate(method: Any) -> float:
+    return getattr(method, "learning_rate", 5e-5)
 
 
 def _short(method: Any) -> Any:

@@ -7,7 +7,8 @@ import numpy as np
 
 from kerasft._core.checks import in_range, whole
 from kerasft.backbones import Site, sites
-from kerasft.methods._site_layers import ProjectionLayer, put, roles
+from kerasft.methods._site_layers import ProjectionLayer, carried, put, roles, wrappers
+from kerasft.optimizers import Pace
 
 import keras  # isort: skip  (kerasft.backbones has chosen the backend)
 
@@ -27,6 +28,8 @@ class LoRA:
         targets: the projections that get an update, of `query`, `key`, `value`, `output`,
             `gate`, `up`, `down`, and `cross_query` ... in an encoder-decoder.
         blocks: numbers or names of the blocks that get updates; all where empty.
+        plus: LoRA+: by how much the rate of B is above that of A, more than 0 (see
+            https://arxiv.org/abs/2402.12354, Hayou et al. 2024, which takes 16).
 
     Raises:
         InputError: if the backbone has no such projection.
@@ -45,8 +48,10 @@ class LoRA:
     dropout: float = 0.0
     targets: tuple[str, ...] = ("query", "value")
     blocks: tuple[int | str, ...] = ()
+    plus: float = 1.0
 
     def __post_init__(self):
+        in_range("plus", self.plus, 0, above=True)
         whole("rank", self.rank, 1)
         in_range("alpha", self.alpha, 0, above=True)
         in_range("dropout", self.dropout, 0, 0.999)
@@ -56,6 +61,11 @@ class LoRA:
         """Freeze the backbone and put an update beside each target."""
         chosen = sites(backbone).targets(self.targets, self.blocks)
         return put(backbone, chosen, LoRALayer, self._layer)
+
+    def paces(self, backbone: Any) -> dict[str, Pace]:
+        """The rate of each B beside that of the rest."""
+        found = [x for site in carried(backbone) for x in wrappers(site.layer)]
+        return {x.lora_b.path: Pace(self.plus) for x in found if isinstance(x, LoRALayer)}
 
     def _layer(self, site: Site) -> "LoRALayer":
         return LoRALayer(site.layer, site.path, self.rank, self.alpha, self.dropout)

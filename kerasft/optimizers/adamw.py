@@ -1,17 +1,23 @@
 """AdamW as it is used for fine-tuning."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from kerasft._core import stack
+from kerasft.optimizers.paced import EVEN, Pace, PacedAdamW, decays
 
 stack.ensure()
 import keras  # noqa: E402  (after the backend is chosen)
 
-_NO_DECAY = ("bias", "beta", "gamma", "scale")
-
 
 def adamw(
-    learning_rate: Any, model: Any, *, weight_decay: float = 0.01, clip_norm: float | None = 1.0
+    learning_rate: Any,
+    model: Any,
+    *,
+    weight_decay: float = 0.01,
+    clip_norm: float | None = 1.0,
+    paces: Mapping[str, Pace] | None = None,
+    steps_per_epoch: int | None = None,
 ) -> Any:
     """AdamW without decay on biases and norms, with the gradient's global norm clipped.
 
@@ -21,7 +27,10 @@ def adamw(
         learning_rate: a number or a schedule.
         model: the model whose variables are told apart.
         weight_decay: decay per unit of learning rate.
-        clip_norm: the largest global norm of the gradients; None to leave them.
+        clip_norm: the largest global norm of the gradients; None to leave them. Those of weights
+            that stand still as yet are part of it.
+        paces: path of a trained weight -> its own pace (see `PacedAdamW`).
+        steps_per_epoch: updates in an epoch, where a pace has an epoch.
 
     Returns:
         keras.optimizers.AdamW, to be given to `compile`. Keras' own train step hands it the
@@ -34,13 +43,12 @@ def adamw(
 
     Reference: Loshchilov and Hutter 2019, https://arxiv.org/abs/1711.05101
     """
-    optimizer = keras.optimizers.AdamW(
-        learning_rate=learning_rate,
-        weight_decay=weight_decay,
-        epsilon=1e-8,
-        global_clipnorm=clip_norm,
-    )
-    plain = [v for v in model.variables if v.path.rsplit("/", 1)[-1] in _NO_DECAY]
+    options = {"weight_decay": weight_decay, "epsilon": 1e-8, "global_clipnorm": clip_norm}
+    uneven = {path: pace for path, pace in (paces or {}).items() if pace != EVEN}
+    if uneven:
+        return PacedAdamW(learning_rate, uneven, steps_per_epoch, **options)
+    optimizer = keras.optimizers.AdamW(learning_rate=learning_rate, **options)
+    plain = [v for v in model.variables if not decays(v.path)]
     if plain and weight_decay:
         optimizer.exclude_from_weight_decay(var_list=plain)
     return optimizer

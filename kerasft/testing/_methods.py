@@ -101,6 +101,13 @@ REFUSALS = (
         "runs one block many times",
         "ALBERT's blocks share their weights",
     ),
+    Refusal(
+        "gradual-unfreezing",
+        ("albert",),
+        lambda method: True,
+        "runs one block many times",
+        "ALBERT's blocks share their weights",
+    ),
 )
 
 _UNMERGEABLE = "the method cannot be merged, and says why"

@@ -11,6 +11,7 @@ from kerasft._core import stack
 from kerasft.backbones import template_of
 from kerasft.backbones.crossing import input_names
 from kerasft.data import Feed, Plan, draw_of, duplicates, encode_rows, encoder, summarise
+from kerasft.training.paces import run_paces
 from kerasft.training.prepare import Prepared, build_model, prepare_data
 from kerasft.training.recipe import Recipe
 from kerasft.training.strategy import strategy_for
@@ -25,7 +26,9 @@ class Diagnosis:
 
     Args:
         data: the findings as JSON types: `rows`, `labels`, `duplicates`, `empty`, `tokens`,
-            `steps`, `parameters`, `trainable_parameters`, `memory_bytes`, `seconds`, `warnings`.
+            `steps`, `parameters`, `trainable_parameters`, `paces` (lowest and highest share of
+            the learning rate, and the last epoch, from 0, in which a weight begins to learn),
+            `memory_bytes`, `seconds`, `warnings`.
         text: the same for people.
     """
 
@@ -55,7 +58,7 @@ def doctor(recipe: Recipe) -> Diagnosis:
     prepared = prepare_data(recipe, empty="keep")
     model, tokenizer = build_model(prepared, "float32")
     tokens, feed = _tokens(prepared, tokenizer)
-    found = _rows(prepared) | tokens | _model(model)
+    found = _rows(prepared) | tokens | _model(model) | _paces(recipe, model)
     found |= _cost(prepared, model, found, feed)
     found["warnings"] = _warnings(found, recipe)
     return Diagnosis(found, _text(found))
@@ -117,6 +120,13 @@ def _model(model: Any) -> dict[str, Any]:
         "parameters": count(model.weights),
         "trainable_parameters": count(model.trainable_weights),
     }
+
+
+def _paces(recipe: Recipe, model: Any) -> dict[str, Any]:
+    found = list(run_paces(recipe, model, model).values())
+    shares = [1.0, *(pace.multiplier for pace in found)]  # 1 is the head's
+    last = max((pace.from_epoch for pace in found), default=0)
+    return {"paces": {"lowest": min(shares), "highest": max(shares), "last_epoch": last}}
 
 
 def _cost(prepared: Prepared, model: Any, found: dict[str, Any], feed: Feed) -> dict[str, Any]:
@@ -185,6 +195,11 @@ def _warnings(found: dict[str, Any], recipe: Recipe) -> list[str]:
             "The rarest label has less than a tenth of the rows of the commonest; think of "
             "task.class_weights=balanced."
         )
+    late, steps = found["paces"]["last_epoch"], found["steps"]
+    if late * steps["per_epoch"] >= steps["all"]:
+        said.append(
+            f"Some weights would begin to learn in epoch {late + 1} only, after the last one."
+        )
     if found["trainable_parameters"] == 0:
         said.append("No weight would move.")
     return said
@@ -199,7 +214,7 @@ def _text(found: dict[str, Any]) -> str:
         lines.append(f"{part:11} {rows:>9,} rows  {share}{more}")
     within = sum(found["duplicates"]["within"].values())
     across = sum(found["duplicates"]["across"].values())
-    minutes = found["seconds"] / 60
+    minutes, paces = found["seconds"] / 60, found["paces"]
     lines += [
         f"duplicates  {within} within a part, {across} across parts",
         f"empty       {sum(found['empty'].values())} texts",
@@ -212,4 +227,6 @@ def _text(found: dict[str, Any]) -> str:
         f"memory      about {found['memory_bytes'] / 1e9:.1f} GB",
         f"time        about {minutes:.1f} minutes on this machine, tracing not counted",
     ]
+    if paces["lowest"] != paces["highest"]:
+        lines.append(f"rates       {paces['lowest']:.3g} to {paces['highest']:.3g} times the rate")
     return "\n".join(lines + [f"warning: {line}" for line in found["warnings"]])

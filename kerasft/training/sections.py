@@ -130,6 +130,11 @@ class Training(Section):
         epochs: passes over the training rows.
         batch_size: rows of one step, over all replicas.
         learning_rate: peak, per step; None: `rate_for(method)`.
+        layer_decay: factor in (0, 1] by which each block learns slower than the one above it: the
+            last block of n at learning_rate * layer_decay, the embeddings at layer_decay^(n + 1)
+            of it, head and last norm at all of it; the stacks of an encoder-decoder side by side.
+            None: all alike. Howard and Ruder 2018, https://arxiv.org/abs/1801.06146; Clark et al.
+            2020, https://arxiv.org/abs/2003.10555.
         warmup: share of the steps, in [0, 1), during which the rate rises from 0 to its peak.
         schedule: how the rate goes on after the warm-up: `linear` or `cosine` to 0, or `constant`.
         weight_decay: AdamW's, per step; biases and norms have none.
@@ -150,6 +155,9 @@ class Training(Section):
     epochs: Whole = Field(3, ge=1, description="a whole number, at least 1")
     batch_size: Whole = Field(32, ge=1, description="a whole number, at least 1")
     learning_rate: Real | None = Field(None, gt=0, description="a number above 0, or null")
+    layer_decay: Real | None = Field(
+        None, gt=0, le=1, description="a factor above 0, at most 1, or null"
+    )
     warmup: Real = Field(0.1, ge=0, lt=1, description="a share, at least 0 and below 1")
     schedule: Literal["linear", "cosine", "constant"] = "linear"
     weight_decay: Real = Field(0.01, ge=0, description="a number, at least 0")

@@ -20,6 +20,7 @@ from kerasft.pipeline import Pipeline
 from kerasft.training.callbacks.checkpoints import Store
 from kerasft.training.callbacks.interrupt import Interrupt
 from kerasft.training.callbacks.progress import Progress
+from kerasft.training.paces import run_paces
 from kerasft.training.prepare import Prepared, build_model, monitor_of, prepare_data
 from kerasft.training.recipe import Recipe
 from kerasft.training.resume import check_folder, check_same_run, standing
@@ -105,7 +106,7 @@ class Run:
                 for part in ("train", "validation")
                 if part in self.prepared.sources
             }
-            optimizer = self._optimizer(model)
+            optimizer = self._optimizer(model, fitted)
             self.fitted = compiled(fitted, self.task, optimizer)
 
     def _feed(self, part: str) -> Feed:
@@ -125,13 +126,20 @@ class Run:
             draw=draw_of(task, pipe.tokenizer),
         )
 
-    def _optimizer(self, model: Any) -> Any:
-        settings = self.settings
-        steps = self.feeds["train"].plan.steps * settings.epochs
+    def _optimizer(self, model: Any, fitted: Any) -> Any:
+        settings, epoch = self.settings, self.feeds["train"].plan.steps
+        steps = epoch * settings.epochs
         rate = WarmupDecay(
             self.recipe.learning_rate(), steps, round(steps * settings.warmup), settings.schedule
         )
-        made = adamw(rate, model, weight_decay=settings.weight_decay, clip_norm=settings.clip_norm)
+        made = adamw(
+            rate,
+            model,
+            weight_decay=settings.weight_decay,
+            clip_norm=settings.clip_norm,
+            paces=run_paces(self.recipe, model, fitted),
+            steps_per_epoch=epoch,
+        )
         if self.dtype != "mixed_float16":
             return made
         import keras

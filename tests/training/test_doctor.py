@@ -196,6 +196,15 @@ def test_nothing_that_moves_is_told(found):
     assert "No weight would move." not in found.data["warnings"]
 
 
+@pytest.mark.parametrize(("late", "told"), [(EPOCHS, True), (EPOCHS - 1, False)])
+def test_weights_that_begin_too_late_are_told(found, late, told):
+    paces = {"lowest": 0.125, "highest": 1.0, "last_epoch": late}
+    said = module._warnings(found.data | {"paces": paces}, None)
+    assert any("begin to learn in epoch 4 only" in line for line in said) is told
+    assert "rates       0.125 to 1 times the rate" in module._text(found.data | {"paces": paces})
+    assert "rates  " not in found.text
+
+
 def test_lora_counts_its_matrices(make, monkeypatch):
     monkeypatch.setattr(module, "_step_seconds", lambda *_: 0.1)
     found = doctor(make("method={name: lora, rank: 2, targets: [query, value]}"))

@@ -1,0 +1,156 @@
+"""AdamW in which single weights learn at a rate of their own."""
+
+from collections.abc import Mapping
+from dataclasses import astuple, dataclass
+from types import MappingProxyType
+from typing import Any, final
+
+from kerasft._core import stack
+from kerasft._core.checks import in_range, nearest, whole
+from kerasft._core.errors import InputError
+from kerasft._core.weights import named
+
+stack.ensure()
+import keras  # noqa: E402  (after the backend is chosen)
+import tensorflow as tf  # noqa: E402
+from keras import ops  # noqa: E402
+
+_NO_DECAY = ("bias", "beta", "gamma", "scale")
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How fast a weight learns beside the others.
+
+        rate of the weight = rate * multiplier from the epoch on, 0 before it
+
+    Args:
+        multiplier: of the learning rate, and so of the decay too; more than 0.
+        from_epoch: the epoch, from 0, before which the weight stands still.
+
+    Raises:
+        InputError: for any other number.
+
+    Example:
+        >>> Pace(0.5) * Pace(0.5, from_epoch=1)
+        Pace(multiplier=0.25, from_epoch=1)
+
+    Reference: Howard and Ruder 2018, "Universal Language Model Fine-tuning for Text
+    Classification", https://arxiv.org/abs/1801.06146
+    """
+
+    multiplier: float = 1.0
+    from_epoch: int = 0
+
+    def __post_init__(self):
+        in_range("multiplier", self.multiplier, 0, above=True)
+        whole("from_epoch", self.from_epoch)
+
+    def __mul__(self, other: "Pace") -> "Pace":
+        """Both at once: the multipliers multiplied, from the later epoch on."""
+        later = max(self.from_epoch, other.from_epoch)
+        return Pace(self.multiplier * other.multiplier, later)
+
+
+EVEN = Pace()
+
+
+def decays(path: str) -> bool:
+    """Whether the weight of that path decays: biases, and what norms have, do not."""
+    return path.rsplit("/", 1)[-1] not in _NO_DECAY
+
+
+@keras.saving.register_keras_serializable("kerasft")
+@final
+class PacedAdamW(keras.optimizers.AdamW):
+    """AdamW that scales learning rate and decay weight by weight.
+
+        w <- w - rate * pace * (m / (sqrt(v) + eps) + decay * w)
+
+    What a weight does follows from the number of updates made, so there is no state beside
+    AdamW's own: a checkpoint of the one fits the other. A weight without a pace, or with one of
+    1, moves as in `keras.optimizers.AdamW` to the bit.
+
+    Args:
+        learning_rate: a number or a schedule.
+        paces: path of a weight -> `Pace`, or its two numbers. Paths are those of
+            `kerasft._core.weights.named`, of the weights that the optimizer is built with.
+        steps_per_epoch: updates in an epoch; needed where a pace has an epoch.
+        options: of `keras.optimizers.AdamW`.
+
+    Raises:
+        InputError: for an epoch without `steps_per_epoch`, or a path that no weight has.
+
+    Example:
+        >>> PacedAdamW(1e-3, {"logits/kernel": Pace(10.0)}, weight_decay=0.01)
+    """
+
+    def __init__(
+        self,
+        learning_rate: Any,
+        paces: Mapping[str, Any],
+        steps_per_epoch: int | None = None,
+        **options: Any,
+    ):
+        super().__init__(learning_rate, **options)
+        # Keras and TensorFlow would track what a plain dict holds as parts of the model.
+        self.paces = MappingProxyType(
+            {path: p if isinstance(p, Pace) else Pace(*p) for path, p in paces.items()}
+        )
+        if steps_per_epoch is not None:
+            whole("steps_per_epoch", steps_per_epoch, 1)
+        elif any(pace.from_epoch for pace in self.paces.values()):
+            raise InputError(
+                "A weight that learns from an epoch on needs `steps_per_epoch`. "
+                "Received: steps_per_epoch=None. Give the updates in an epoch."
+            )
+        self.steps_per_epoch = steps_per_epoch
+
+    def build(self, variables: list[Any]) -> None:
+        """Make the moments, and find the pace of each variable."""
+        if self.built:
+            return
+        found = named(variables)
+        for path in self.paces:
+            if path not in found:
+                raise InputError(
+                    f"A pace is for a weight that is trained. Received: {path!r}, which is none "
+                    f"of {len(found)}." + nearest(path, found)
+                )
+        own = {path: self.paces.get(path, EVEN) for path in found}
+        # Keras decays at the rate of all; what has another decays in `update_step`.
+        left = [v for path, v in found.items() if own[path] != EVEN or not decays(path)]
+        self.exclude_from_weight_decay(var_list=left)
+        super().build(variables)
+        strategy, table = tf.distribute.get_strategy(), {}
+        for path, variable in found.items():
+            # TensorFlow hands `update_step` its own variable, under a strategy that of a replica.
+            for part in (variable.value, *strategy.experimental_local_results(variable.value)):
+                table[id(part)] = own[path], decays(path) and bool(self.weight_decay)
+        self.table = MappingProxyType(table)
+
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        """Move one variable."""
+        pace, decaying = self.table[id(variable)]
+        if pace != EVEN:
+            learning_rate = self._rate(pace, ops.cast(learning_rate, variable.dtype))
+            if decaying:
+                decay = ops.cast(self.weight_decay, variable.dtype)
+                variable.assign_sub(variable * decay * learning_rate)
+        # A weight that stands still goes through Adam too, at a rate of 0: its moments follow the
+        # gradients. Were they 0 when it is let go, Adam would not correct them for it, because it
+        # counts the steps of all: the second moment lags behind the first, and the first dozen of
+        # steps would be three to six times too large.
+        super().update_step(gradient, variable, learning_rate)
+
+    def _rate(self, pace: Pace, rate: Any) -> Any:
+        rate = rate * pace.multiplier
+        if not pace.from_epoch:
+            return rate
+        begun = ops.greater_equal(self.iterations, pace.from_epoch * self.steps_per_epoch)
+        return rate * ops.cast(begun, rate.dtype)
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments."""
+        paces = {path: list(astuple(pace)) for path, pace in self.paces.items()}
+        return super().get_config() | {"paces": paces, "steps_per_epoch": self.steps_per_epoch}
