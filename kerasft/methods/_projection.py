@@ -72,6 +72,29 @@ class Projection:
         inner = ops.einsum(f"{letters},{self.contracted}{rank}->{lead}{rank}", x, a)
         return ops.einsum(f"{lead}{rank},{rank}{self.produced}->{y}", inner, b)
 
+    def lengths(self, kernel: Any, a: Any, b: Any, scale: float) -> Any:
+        """Lengths [outputs] of the columns of a kernel + scale A B as a matrix, float32, not 0."""
+        from keras import ops
+
+        contracted, produced = self.contracted, self.produced
+        rank = next(c for c in "zyxwvu" if c not in contracted + produced)
+        a = ops.reshape(ops.cast(a, "float32"), (*self._dims(contracted), a.shape[-1]))
+        b = ops.reshape(ops.cast(b, "float32"), (b.shape[0], *self._dims(produced)))
+        letters = contracted + produced
+        update = ops.einsum(f"{contracted}{rank},{rank}{produced}->{letters}", a, b)
+        order = [self.equation[1].index(c) for c in letters]
+        whole = ops.transpose(ops.cast(kernel, "float32"), order) + scale * update
+        matrix = ops.reshape(whole, (self.inputs, self.outputs))
+        return ops.sqrt(ops.maximum(ops.sum(ops.square(matrix), axis=0), 1e-24))
+
+    def over_outputs(self, vector: Any) -> Any:
+        """A vector [outputs] in the shape in which it multiplies what the layer gives."""
+        from keras import ops
+
+        _, _, y = self.equation
+        sizes = dict(self.sizes)
+        return ops.reshape(vector, [sizes[c] if c in self.produced else 1 for c in y])
+
     def as_kernel(self, matrix: np.ndarray) -> np.ndarray:
         """A matrix [inputs, outputs] in the shape of the kernel."""
         order = self.contracted + self.produced
