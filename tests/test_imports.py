@@ -27,6 +27,7 @@ ROOMS = [
 LEVEL = {room: level for level, rooms in enumerate(ROOMS) for room in rooms}
 SURGERY = {
     "backbones/_surgery.py",
+    "backbones/_surgery_kernels.py",
     "backbones/_surgery_packing.py",
 }
 # Names that are public in spite of their underscore.

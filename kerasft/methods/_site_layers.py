@@ -27,6 +27,8 @@ class SiteLayer(keras.layers.Layer):
 
     # Why the change cannot be added to the weights of what is wrapped, where it cannot.
     unmergeable: str = ""
+    # Paths of the weights that are gone from what is wrapped while this layer stands for them.
+    replaces: tuple[str, ...] = ()
 
     def __init__(self, base: Any, site: str, kind: str):
         super().__init__(name=f"{site.replace('.', '_')}_{kind}", dtype=base.dtype_policy)
@@ -129,6 +131,12 @@ def wrappers(layer: Any) -> Iterator[SiteLayer]:
 def carried(backbone: Any) -> list[Site]:
     """The sites at which a method has put something."""
     return [site for site in sites(backbone).every() if isinstance(site.layer, SiteLayer)]
+
+
+def replaced(backbone: Any) -> set[str]:
+    """Paths of the backbone's weights for which something else stands, until it is merged."""
+    layers = (layer for site in carried(backbone) for layer in wrappers(site.layer))
+    return {path for layer in layers for path in layer.replaces}
 
 
 def adapter_variables(backbone: Any) -> dict[str, Any]:

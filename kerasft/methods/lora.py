@@ -87,11 +87,11 @@ class LoRA:
     def apply(self, backbone: Any) -> Any:
         """Freeze the backbone and put an update beside each target."""
         chosen = sites(backbone).targets(self.targets, self.blocks)
-        self._check(chosen)
+        self.check(chosen)
         return put(backbone, chosen, LoRALayer, self._layer)
 
-    def _check(self, chosen: list[Site]) -> None:
-        """Ranks and patterns against the sites, before the first of them is touched."""
+    def check(self, chosen: list[Site]) -> None:
+        """Raise `InputError` if the sites cannot have their ranks, before one is touched."""
         known = {name for site in chosen for name in (site.path, site.role)}
         for pattern in self.ranks:
             if pattern not in known:

@@ -15,6 +15,7 @@ from kerasft.methods import (
     HeadOnly,
     LayerNorm,
     LoRA,
+    QLoRA,
     carried,
     registry,
 )
@@ -99,11 +100,13 @@ class Member:
         trained: adapted backbone -> the paths of the weights that are to be trained; None where
             the method's options say it (LoRA), or where it is a new method.
         parts: what runs, by family; `KINDS` stands for those families, "" for the others.
+        identity: whether a fresh method leaves the outputs as they were.
     """
 
     method: Any
     trained: Any
     parts: dict[str, tuple[str, ...]]
+    identity: bool = True
 
     def parts_on(self, family: str) -> tuple[str, ...]:
         """The parts that run on a family without `-m slow`."""
@@ -136,6 +139,13 @@ MEMBERS = (
     Member(Freeze(blocks=(0,)), all_but_first_block, FEW),
     Member(WIDE, None, dict.fromkeys(("bert", "albert", "deberta_v3", "gpt2"), MERGED)),
     Member(FEED, None, {"f_net": (*TRAINED, "merge")}),
+    Member(QLoRA(bits=4, rank=3), added, {"bert": ALL}, identity=False),
+    Member(
+        QLoRA(bits=8, rank=3, targets=("query", "up")),
+        added,
+        {"bert": ("identity", "replicas"), "gemma": (*TRAINED, "merge", "adapter")},
+        identity=False,
+    ),
     Member(PISSA, added, {"bert": ALL, "gpt2": (*TRAINED, "merge", "adapter")}),
     Member(DORA, added, {"bert": ALL, "gemma": (*TRAINED, "merge", "adapter"), "albert": MERGED}),
     Member(GATED, None, {"bert": CHOSEN, "qwen3": MERGED, "gemma": (*STORED, "adapter", "merge")}),
@@ -172,7 +182,13 @@ def trained_by(member: Member) -> Any:
 @pytest.mark.contract("methods x families", of=len(PAIRS))
 @pytest.mark.parametrize(("member", "family", "parts"), PAIRS)
 def test_contract(member, family, parts):
-    results = check_method(member.method, family, trainable=trained_by(member), parts=parts)
+    results = check_method(
+        member.method,
+        family,
+        trainable=trained_by(member),
+        identity=member.identity,
+        parts=parts,
+    )
     if set(results) == {"refusal"}:
         assert results["refusal"] in {refusal.reason for refusal in REFUSALS}
     else:
@@ -185,7 +201,9 @@ def test_contract(member, family, parts):
 @pytest.mark.parametrize("family", EVERY)
 @pytest.mark.parametrize("member", MEMBERS, ids=label)
 def test_whole_contract(member, family):
-    check_method(member.method, family, trainable=trained_by(member))
+    check_method(
+        member.method, family, trainable=trained_by(member), identity=member.identity
+    )
 
 
 def test_every_method_is_held_to_its_contract():
