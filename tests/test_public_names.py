@@ -80,6 +80,7 @@ REGISTRIES = {
         "p-tuning": "PTuning",
         "prefix-tuning": "PrefixTuning",
         "prompt-tuning": "PromptTuning",
+        "qlora": "QLoRA",
         "vera": "VeRA",
     },
     "objectives": {},
@@ -106,10 +107,12 @@ OPTIONS = {
     ("methods", "head-only"): "",
     ("methods", "ia3"): "targets blocks",
     ("methods", "layer-norm"): "blocks",
-    ("methods", "lora"): "rank alpha dropout targets blocks plus",
+    ("methods", "lora"): """rank alpha dropout targets blocks scaling start dora ranks
+        plus""",
     ("methods", "p-tuning"): "virtual_tokens hidden seed",
     ("methods", "prefix-tuning"): "virtual_tokens projection blocks seed",
     ("methods", "prompt-tuning"): "virtual_tokens start start_ids seed",
+    ("methods", "qlora"): "bits rank alpha dropout targets blocks",
     ("methods", "vera"): "rank seed d_initial targets blocks",
     ("tasks", "causal-lm"): """format template system separator learn packing overlong max_length
         max_new_tokens temperature top_k top_p repetition_penalty beams length_penalty stop

@@ -23,6 +23,7 @@ _PARTS = {
     "carried": "_site_layers",
     "merge": "_site_layers",
     "put": "_site_layers",
+    "replaced": "_site_layers",
     "unmergeable": "_site_layers",
 }
 

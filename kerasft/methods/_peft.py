@@ -18,12 +18,12 @@ from kerasft.methods._site_layers import carried
 from kerasft.methods.lora import LoRA, LoRALayer
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
-_BEFORE = "base_model.model."
+_BEFORE, _MAGNITUDE = "base_model.model.", "lora_magnitude_vector"
 # Options of PEFT's that change what A and B mean, and the only values that are read here.
 _PLAIN = {
     "peft_type": ("LORA",),
     "bias": ("none",),
-    "use_dora": (None, False),
+    "use_dora": (None, False, True),
     "lora_bias": (None, False),
     "use_qalora": (None, False),
     "use_bdlora": (None, False),
@@ -67,6 +67,10 @@ def read_peft(folder: str | os.PathLike, backbone: Any) -> tuple[LoRA, dict, dic
         _fits(source, place, a, b)
         g, f = _lines(place, Projection.of(layers[path].layer))
         state[f"{path}.lora_a"], state[f"{path}.lora_b"] = a.T[g], b.T[:, f]
+        if config.get("use_dora"):
+            name = pair[0].replace("lora_A.weight", _MAGNITUDE)
+            state[f"{path}.lora_magnitude"] = _lengths(arrays, name, place, source)[f]
+            seen.add(name)
         scales[path] = _scale(config, place.module, len(a), source)
     others = {name: v for name, v in arrays.items() if name not in seen}
     unknown = [name for name in others if ".lora_" in name]
@@ -98,6 +102,9 @@ def write_peft(
             when None.
         notes: `task_type`, `base_model_name_or_path`.
 
+    Ranks and scales that differ are written as one of each: matrices are filled up with zeros,
+    and B takes the rest of its scale. The difference of `start: pissa` is a LoRA of twice the rank.
+
     Raises:
         InputError: if the method is not LoRA alone.
     """
@@ -115,16 +122,21 @@ def write_peft(
         modules.setdefault(places[path].module, []).append((places[path], layer))
     arrays = {_BEFORE + name: value for name, value in head.items()}
     # One rank for all: a module that holds several projections has the ranks of all of them.
-    rank = max(sum(layer.lora_a.shape[1] for _, layer in parts) for parts in modules.values())
+    rank = max(sum(layer.factors()[0].shape[1] for _, layer in p) for p in modules.values())
+    scale = float(max(layer.scale for layer in layers.values()))
     for module, parts in modules.items():
         name = f"{_BEFORE}{prefix}{module}"
-        arrays[f"{name}.lora_A.weight"], arrays[f"{name}.lora_B.weight"] = _stacked(parts, rank)
-    scale = next(iter(layers.values())).scale
+        a, b = _stacked(parts, rank, scale)
+        arrays[f"{name}.lora_A.weight"], arrays[f"{name}.lora_B.weight"] = a, b
+        if method["dora"]:
+            held = [s for s in sites(adapted.backbone).every() if places[s.path].module == module]
+            arrays[f"{name}.{_MAGNITUDE}"] = _magnitudes([(places[s.path], s.layer) for s in held])
     config = {
         "peft_type": "LORA",
         "r": rank,
         "lora_alpha": scale * rank,
         "lora_dropout": method["dropout"],
+        "use_dora": method["dora"],
         "target_modules": sorted(modules),
         "modules_to_save": sorted({name.split(".")[0] for name in head}) or None,
         "bias": "none",
@@ -178,7 +190,9 @@ def _lines(place: Place, shape: Projection) -> tuple[np.ndarray, np.ndarray]:
     return shape.as_matrix(place.rows)[:, 0], shape.as_matrix(place.columns)[0]
 
 
-def _stacked(parts: list[tuple[Place, LoRALayer]], rank: int) -> tuple[np.ndarray, np.ndarray]:
+def _stacked(
+    parts: list[tuple[Place, LoRALayer]], rank: int, scale: float
+) -> tuple[np.ndarray, np.ndarray]:
     """A [rank, inputs] and B [outputs, rank] of a module that holds several projections.
 
     Their ranks are put one beside the other, so each output sees its own alone; the rest is 0.
@@ -189,11 +203,36 @@ def _stacked(parts: list[tuple[Place, LoRALayer]], rank: int) -> tuple[np.ndarra
     start = 0
     for place, layer in parts:
         g, f = _lines(place, layer.shape)
-        mine = slice(start, start + layer.lora_a.shape[1])
-        a[mine, g] = np.asarray(layer.lora_a).T
-        b[f, mine] = np.asarray(layer.lora_b).T
+        left, right = (np.asarray(part) for part in layer.factors())
+        mine = slice(start, start + left.shape[1])
+        a[mine, g] = left.T
+        b[f, mine] = right.T * np.float32(layer.scale / scale)
         start = mine.stop
     return a, b
+
+
+def _magnitudes(held: list[tuple[Place, Any]]) -> np.ndarray:
+    """The lengths [outputs] that a module's columns get: those learned, or as they are."""
+    found = np.zeros(held[0][0].outputs, np.float32)
+    for place, layer in held:
+        adapted = isinstance(layer, LoRALayer)
+        shape = layer.shape if adapted else Projection.of(layer)
+        _, f = _lines(place, shape)
+        if adapted:
+            found[f] = np.asarray(layer.magnitude)
+        else:
+            found[f] = np.linalg.norm(shape.as_matrix(np.asarray(layer.kernel)), axis=0)
+    return found
+
+
+def _lengths(arrays: dict, name: str, place: Place, source: str) -> np.ndarray:
+    found = arrays.get(name)
+    if found is None or found.size != place.outputs:
+        got = "nothing" if found is None else f"shape {found.shape}"
+        raise InputError(
+            f"{source}: DoRA has a vector of {place.outputs} lengths, {name!r}. Received: {got}."
+        )
+    return found.reshape(-1)
 
 
 def _scale(config: dict[str, Any], module: str, rank: int, source: str) -> float:
@@ -236,5 +275,11 @@ def _method(
     targets = tuple(dict.fromkeys(site.role for site in held))
     blocks = tuple(dict.fromkeys(site.block for site in held))
     everywhere = set(blocks) == {site.block for site in layers.values()}
-    dropout = float(config.get("lora_dropout") or 0.0)
-    return LoRA(rank, common * rank, dropout, targets, () if everywhere else blocks)
+    return LoRA(
+        rank,
+        common * rank,
+        float(config.get("lora_dropout") or 0.0),
+        targets,
+        () if everywhere else blocks,
+        dora=bool(config.get("use_dora")),
+    )

@@ -53,17 +53,17 @@ class Projection:
     @property
     def inputs(self) -> int:
         """Number of inputs."""
-        return prod(self._dims(self.contracted))
+        return prod(self.dims(self.contracted))
 
     @property
     def outputs(self) -> int:
         """Number of outputs."""
-        return prod(self._dims(self.produced))
+        return prod(self.dims(self.produced))
 
     @property
     def produced_sizes(self) -> tuple[int, ...]:
         """Sizes of `produced`: heads and their size, of a query, a key or a value."""
-        return self._dims(self.produced)
+        return self.dims(self.produced)
 
     def low_rank(self, x: Any, a: Any, b: Any) -> Any:
         """x A B for x in the layer's own shape, A [inputs, rank], B [rank, outputs]."""
@@ -72,8 +72,8 @@ class Projection:
         letters, _, y = self.equation
         rank = next(c for c in "zyxwvu" if c not in letters + y)
         lead = "".join(c for c in letters if c not in self.contracted)
-        a = ops.reshape(a, (*self._dims(self.contracted), a.shape[-1]))
-        b = ops.reshape(b, (b.shape[0], *self._dims(self.produced)))
+        a = ops.reshape(a, (*self.dims(self.contracted), a.shape[-1]))
+        b = ops.reshape(b, (b.shape[0], *self.dims(self.produced)))
         inner = ops.einsum(f"{letters},{self.contracted}{rank}->{lead}{rank}", x, a)
         return ops.einsum(f"{lead}{rank},{rank}{self.produced}->{y}", inner, b)
 
@@ -85,11 +85,26 @@ class Projection:
         """A vector [outputs] in a shape that multiplies y."""
         return self._spread(vector, self.equation[2], self.produced)
 
+    def lengths(self, kernel: Any, a: Any, b: Any, scale: float) -> Any:
+        """Lengths [outputs] of the columns of a kernel + scale A B as a matrix, float32, not 0."""
+        from keras import ops
+
+        contracted, produced = self.contracted, self.produced
+        rank = next(c for c in "zyxwvu" if c not in contracted + produced)
+        a = ops.reshape(ops.cast(a, "float32"), (*self.dims(contracted), a.shape[-1]))
+        b = ops.reshape(ops.cast(b, "float32"), (b.shape[0], *self.dims(produced)))
+        letters = contracted + produced
+        update = ops.einsum(f"{contracted}{rank},{rank}{produced}->{letters}", a, b)
+        order = [self.equation[1].index(c) for c in letters]
+        whole = ops.transpose(ops.cast(kernel, "float32"), order) + scale * update
+        matrix = ops.reshape(whole, (self.inputs, self.outputs))
+        return ops.sqrt(ops.maximum(ops.sum(ops.square(matrix), axis=0), 1e-24))
+
     def as_kernel(self, matrix: np.ndarray) -> np.ndarray:
         """A matrix [inputs, outputs] in the shape of the kernel."""
         order = self.contracted + self.produced
         _, kernel, _ = self.equation
-        full = matrix.reshape((*self._dims(self.contracted), *self._dims(self.produced)))
+        full = matrix.reshape((*self.dims(self.contracted), *self.dims(self.produced)))
         return full.transpose([order.index(c) for c in kernel])
 
     def as_matrix(self, kernel: np.ndarray) -> np.ndarray:
@@ -104,6 +119,7 @@ class Projection:
         sizes = dict(self.sizes)
         return ops.reshape(vector, [sizes[c] if c in own else 1 for c in letters])
 
-    def _dims(self, letters: str) -> tuple[int, ...]:
+    def dims(self, letters: str) -> tuple[int, ...]:
+        """Sizes of axes by their letters."""
         sizes = dict(self.sizes)
         return tuple(sizes[c] for c in letters)

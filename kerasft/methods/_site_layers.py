@@ -31,6 +31,8 @@ class SiteLayer(keras.layers.Layer):
     unmergeable: str = ""
     # How many vectors it puts in front of every text, of the token embedding's site alone.
     virtual_tokens: int = 0
+    # Paths of the weights that are gone from what is wrapped while this layer stands for them.
+    replaces: tuple[str, ...] = ()
 
     def __init__(self, base: Any, site: str, kind: str):
         super().__init__(name=f"{site.replace('.', '_')}_{kind}", dtype=base.dtype_policy)
@@ -171,6 +173,12 @@ def _innermost(site: Site) -> Site:
 def carried(backbone: Any) -> list[Site]:
     """The sites at which a method has put something."""
     return [site for site in sites(backbone).every() if isinstance(site.layer, SiteLayer)]
+
+
+def replaced(backbone: Any) -> set[str]:
+    """Paths of the backbone's weights for which something else stands, until it is merged."""
+    layers = (layer for site in carried(backbone) for layer in around(site.layer))
+    return {path for layer in layers for path in layer.replaces}
 
 
 def adapter_variables(backbone: Any) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from kerasft._core import files, stack, weights
 from kerasft.backbones import FAMILIES
-from kerasft.methods import adapt, carried, merge, registry, unmergeable
+from kerasft.methods import adapt, carried, merge, registry, replaced, unmergeable
 from kerasft.pipeline import Pipeline
 from kerasft.testing import _rig, tiny
 from kerasft.testing._compare import close, difference, equal, refused, same, same_names
@@ -41,7 +41,7 @@ class Refusal:
 
 _ATTENTION = {"query", "key", "value", "output"}
 _UNGATED = tuple(f.name for f in FAMILIES if f.kind == "encoder" or f.name in ("gpt2", "opt"))
-_TARGETED = ("lora", "ia3", "vera")
+_TARGETED = ("lora", "qlora", "ia3", "vera")
 REFUSALS = (
     *(
         Refusal(
@@ -201,6 +201,9 @@ def _identity(case: Case) -> None:
     if case.identity:
         same(_rig.answers(adapted, x), before, "the fresh method's")
     now = _rig.values(adapted.weights)
+    gone = replaced(adapted.backbone)
+    equal(gone <= set(kept) and not gone & set(now), True, "weights are replaced, or they are kept")
+    kept = {path: value for path, value in kept.items() if path not in gone}
     same({path: now.get(path) for path in kept}, kept, "after applying the method, the weight")
 
 

@@ -22,6 +22,7 @@ from kerasft.methods import (
     PrefixTuning,
     PromptTuning,
     PTuning,
+    QLoRA,
     VeRA,
     carried,
     registry,
@@ -129,6 +130,8 @@ def lora(*targets: str, **options: Any) -> LoRA:
 WIDE = lora(*PROJECTIONS, "up", "down", rank=3, alpha=2.0)
 GATED = lora(*PROJECTIONS, "gate", "up", "down", rank=2)
 FEED = lora("up", "down", rank=2)
+PISSA = lora("query", "up", rank=3, start="pissa", scaling="rslora", ranks={"blocks.1.up": 2})
+DORA = lora("query", "output", "down", rank=3, dora=True)
 FEW = {"bert": CHOSEN, "gpt2": CHOSEN, "albert": CHOSEN}
 MEMBERS = (
     Member(Full(), all_weights, {"": TRAINED, "bert": ALL}),
@@ -172,6 +175,15 @@ MEMBERS = (
     Member(Freeze(blocks=(0,)), all_but_first_block, FEW),
     Member(WIDE, None, dict.fromkeys(("bert", "albert", "deberta_v3", "gpt2"), MERGED)),
     Member(FEED, None, {"f_net": (*TRAINED, "merge")}),
+    Member(QLoRA(bits=4, rank=3), added, {"bert": ALL}, identity=False),
+    Member(
+        QLoRA(bits=8, rank=3, targets=("query", "up")),
+        added,
+        {"bert": ("identity", "replicas"), "gemma": (*TRAINED, "merge", "adapter")},
+        identity=False,
+    ),
+    Member(PISSA, added, {"bert": ALL, "gpt2": (*TRAINED, "merge", "adapter")}),
+    Member(DORA, added, {"bert": ALL, "gemma": (*TRAINED, "merge", "adapter"), "albert": MERGED}),
     Member(GATED, None, {"bert": CHOSEN, "qwen3": MERGED, "gemma": (*STORED, "adapter", "merge")}),
 )
 
@@ -198,7 +210,7 @@ LACKING = {_NO_MERGE, _NO_ADAPTER, _UNMERGEABLE}
 
 
 def trained_by(member: Member) -> Any:
-    if isinstance(member.method, LoRA):
+    if isinstance(member.method, LoRA) and member.trained is None:
         return lambda backbone: updates(backbone, member.method)
     return member.trained
 
