@@ -108,6 +108,8 @@ class Shared:
 def projection_of(layer: Any) -> Projection:
     """The projection at a site as a matrix, whatever is wrapped around it."""
     while isinstance(layer, SiteLayer):
+        if isinstance(layer, ProjectionLayer):  # what it wraps may hold no kernel (see `qlora`)
+            return layer.shape
         layer = layer.base
     return Projection.of(layer)
 
