@@ -227,7 +227,7 @@ class LoRALayer(ProjectionLayer):
             return self.activation(out + update)
         lengths = self.shape.lengths(self.base.kernel, left, right, self.scale)
         share = self.magnitude / keras.ops.stop_gradient(lengths)
-        share = keras.ops.cast(self.shape.over_outputs(share), self.compute_dtype)
+        share = keras.ops.cast(self.shape.beside_y(share), self.compute_dtype)
         # share * (x W + update) + b, without taking the bias away first, which would round.
         out = share * out + share * update
         return self.activation(
