@@ -66,12 +66,13 @@ def read_peft(folder: str | os.PathLike, backbone: Any) -> tuple[LoRA, dict, dic
         a, b = (arrays[name] for name in pair)
         _fits(source, place, a, b)
         g, f = _lines(place, Projection.of(layers[path].layer))
-        state[f"{path}.lora_a"], state[f"{path}.lora_b"] = a.T[g], b.T[:, f]
+        a, b = _used(a.T[g], b.T[:, f]) if len(f) < place.outputs else (a.T[g], b.T[:, f])
+        state[f"{path}.lora_a"], state[f"{path}.lora_b"] = a, b
         if config.get("use_dora"):
             name = pair[0].replace("lora_A.weight", _MAGNITUDE)
             state[f"{path}.lora_magnitude"] = _lengths(arrays, name, place, source)[f]
             seen.add(name)
-        scales[path] = _scale(config, place.module, len(a), source)
+        scales[path] = _scale(config, place.module, len(arrays[pair[0]]), source)
     others = {name: v for name, v in arrays.items() if name not in seen}
     unknown = [name for name in others if ".lora_" in name]
     if not state or unknown:
@@ -188,6 +189,13 @@ def _fits(source: str, place: Place, a: np.ndarray, b: np.ndarray) -> None:
 def _lines(place: Place, shape: Projection) -> tuple[np.ndarray, np.ndarray]:
     """Input of the module for each input of the projection as a matrix, and output for output."""
     return shape.as_matrix(place.rows)[:, 0], shape.as_matrix(place.columns)[0]
+
+
+def _used(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Matrices without the ranks that are another projection's of the same module: 0 in B here."""
+    used = b.any(axis=1)
+    used[0] |= not used.any()
+    return a[:, used], b[used]
 
 
 def _stacked(

@@ -278,6 +278,20 @@ def test_a_variant_is_that_of_peft(kind, about):  # noqa: F811
         np.testing.assert_allclose(kernel.T, stored[name], atol=1e-5)
 
 
+def test_projections_of_one_module_keep_their_own_ranks(tmp_path):
+    """GPT-2's module of three has three times the rank, more than a projection is wide."""
+    backbone = tiny.backbone("gpt2")
+    plain, other = plain_copy(backbone), plain_copy(backbone)
+    targets = ("query", "key", "value")
+    adapted = moved(adapt(backbone, LoRA(rank=8, targets=targets)), seed=4)
+    other.set_weights(plain.get_weights())
+    write_peft(str(tmp_path / "peft"), adapted, plain, {})
+    method, state, _ = read_peft(tmp_path / "peft", other)
+    assert (method.rank, method.alpha, method.targets) == (8, 16.0, targets)
+    for name, value in adapter_weights(adapted.backbone).items():
+        np.testing.assert_array_equal(state[name], value)
+
+
 @pytest.mark.parametrize(
     "options",
     [
