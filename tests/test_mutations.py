@@ -9,7 +9,7 @@ import pytest
 from keras import layers, ops
 
 from kerasft.heads import Pool
-from kerasft.methods import Freeze, LoRA, _adapter_file, lora
+from kerasft.methods import Freeze, LoRA, _adapter_file, _site_layers, lora
 from kerasft.tasks import TextClassification
 from kerasft.testing import _rig, check_family, check_method, check_task, tiny
 from kerasft.training.fitted import Fitted
@@ -63,7 +63,7 @@ def no_b_in_file(patch):
 
 def nothing_frozen(patch):
     """LoRA leaves the backbone trainable."""
-    patch.setattr(lora, "set_trainable", lambda backbone, chosen: None)
+    patch.setattr(_site_layers, "set_trainable", lambda backbone, chosen: None)
 
 
 def frozen_not_at_all(patch):

@@ -130,7 +130,9 @@ def write_peft(
         a, b = _stacked(parts, rank, scale)
         arrays[f"{name}.lora_A.weight"], arrays[f"{name}.lora_B.weight"] = a, b
         if method["dora"]:
-            held = [s for s in sites(adapted.backbone).projections() if places[s.path].module == module]
+            held = [
+                s for s in sites(adapted.backbone).projections() if places[s.path].module == module
+            ]
             arrays[f"{name}.{_MAGNITUDE}"] = _magnitudes([(places[s.path], s.layer) for s in held])
     config = {
         "peft_type": "LORA",

@@ -15,7 +15,7 @@ import keras  # noqa: E402  (after the backend is chosen)
 import tensorflow as tf  # noqa: E402
 from keras import ops  # noqa: E402
 
-_NO_DECAY = ("bias", "beta", "gamma", "scale")
+_NO_DECAY = ("bias", "beta", "gamma", "scale", "lora_magnitude")
 
 
 @dataclass(frozen=True)

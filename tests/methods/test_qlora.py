@@ -119,7 +119,7 @@ def test_a_fresh_model_differs_by_the_rounding_alone(family, bits):
     off = np.abs(answers(adapted, x) - want).max() / np.abs(want).max()
     print(f"{family} {bits} bits: {off:.4f}")
     assert 1e-5 < off < FRESH[bits]
-    for site in sites(rounded).every():
+    for site in sites(rounded).projections():
         Quantised(site.layer, site.path, bits).unwrap()
     want = answers(rounded, x)
     np.testing.assert_allclose(answers(adapted, x), want, atol=1e-5 * np.abs(want).max())
@@ -130,7 +130,7 @@ def test_every_projection_of_every_block_is_quantised(bits):
     backbone = QLoRA(bits=bits, rank=2, targets=("query",), blocks=(0,)).apply(
         tiny.backbone("bert")
     )
-    assert len(carried(backbone)) == len(list(sites(backbone).every())) == 12
+    assert len(carried(backbone)) == len(list(sites(backbone).projections())) == 12
     kinds = {v.dtype for s in carried(backbone) for v in s.layer.weights if "codes" in v.path}
     assert kinds == {"int8" if bits == 8 else "uint8"}
     moving = {v.path.split("/")[0] for v in backbone.trainable_variables}
