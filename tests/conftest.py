@@ -30,6 +30,15 @@ def pytest_configure(config):
     config.pluginmanager.register(Covered())
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """With -n a file's tests stay in one process; members of contract suites share nothing, and
+    fill the processes up at the end."""
+    for item in items:
+        if item.get_closest_marker("contract") is None:
+            item.add_marker(pytest.mark.xdist_group(item.path.name))
+
+
 def pytest_collection_finish(session):
     """Two logical CPUs, so that what is divided by the replicas can be tested anywhere.
 
