@@ -1,4 +1,4 @@
-"""The only file that touches private names of Keras and KerasHub.
+"""The private names of Keras and KerasHub are touched here, and in the siblings `_surgery_*`, only.
 
 It says where the projections and norms of a block lie, reads and mends what a checkpoint's
 configuration asks for and KerasHub's classes fix, and swaps one layer for another.

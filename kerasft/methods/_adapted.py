@@ -3,11 +3,13 @@
 from typing import Any
 
 from kerasft._core import stack
+from kerasft._core.errors import InputError
 from kerasft.backbones import build_backbone, describe_backbone, lm_logits, run_packed
 from kerasft.backbones.crossing import steady
 from kerasft.backbones.prompts import run_prompted
 from kerasft.backbones.vocabulary import token_table
 from kerasft.methods import registry
+from kerasft.methods._site_layers import carried
 
 stack.ensure()
 import keras  # noqa: E402  (after the backend is chosen)
@@ -68,7 +70,13 @@ def adapt(backbone: Any, method: Any = "full") -> Adapted:
         `Adapted`, a layer that takes the backbone's inputs and gives its outputs.
 
     Raises:
-        InputError: if the backbone's family cannot carry the method.
+        InputError: if the backbone's family cannot carry the method, or it carries one already.
     """
+    description = describe_backbone(backbone)
+    if carried(backbone):
+        raise InputError(
+            f"This {type(backbone).__name__} carries a method already, at {carried(backbone)[0].path}"
+            ". Load the backbone anew, or name all methods in one chain."
+        )
     config = registry.config(registry.build(method))
-    return Adapted(describe_backbone(backbone), config, built=backbone, name="backbone")
+    return Adapted(description, config, built=backbone, name="backbone")

@@ -28,14 +28,16 @@ def fingerprint(adapted: Any) -> str:
     return digest.hexdigest()
 
 
-def save_adapter(path: str, adapted: Any, head: dict[str, np.ndarray], tokenizer: str) -> str:
+def save_adapter(
+    path: str, adapted: Any, head: dict[str, np.ndarray], facts: dict[str, Any]
+) -> str:
     """Write an adapter and the head it was trained with.
 
     Args:
         path: the file.
         adapted: the backbone with its method.
         head: the weights above the backbone by path.
-        tokenizer: a digest of the tokenizer.
+        facts: what else has to be the same where it is loaded: `tokenizer`, a digest, and `task`.
 
     Raises:
         InputError: if the method moves every weight, so that there is no base.
@@ -55,14 +57,24 @@ def save_adapter(path: str, adapted: Any, head: dict[str, np.ndarray], tokenizer
         "method": adapted.method_config,
         "base": adapted.description,
         "fingerprint": fingerprint(adapted),
-        "tokenizer": tokenizer,
+        **facts,
     }
     files.write_bytes(path, weights.to_bytes(arrays, notes))
     return path
 
 
-def load_adapter(path: str, adapted: Any, tokenizer: str) -> dict[str, np.ndarray]:
-    """Set an adapter's weights and return its head's; `InputError` says what differs."""
+def load_adapter(path: str, adapted: Any, head: dict[str, Any], facts: dict[str, Any]) -> None:
+    """Set an adapter's weights and its head's, all or none.
+
+    Args:
+        path: the file.
+        adapted: the backbone with the same method.
+        head: the variables above the backbone by path.
+        facts: as in `save_adapter`.
+
+    Raises:
+        InputError: says what differs.
+    """
     arrays, notes = weights.read(path)
     if notes.get("adapter_format") != FORMAT:
         raise InputError(
@@ -82,17 +94,26 @@ def load_adapter(path: str, adapted: Any, tokenizer: str) -> dict[str, np.ndarra
             f"{path} was trained on other weights of the same shape: the fingerprints of the "
             "base differ. Load the preset that the adapter was trained on."
         )
-    if notes.get("tokenizer") != tokenizer:
+    if notes.get("tokenizer") != facts["tokenizer"]:
         raise InputError(
             f"{path} was trained with another tokenizer: its vocabulary or options differ. Load "
             "the preset that the adapter was trained on."
+        )
+    if notes.get("task") != facts["task"]:
+        raise InputError(
+            f"{path} was trained for another task, or for other labels. Expected: "
+            f"{facts['task']}. Received: {notes.get('task')}."
         )
     groups: dict[str, dict[str, np.ndarray]] = {"adapter": {}, "head": {}}
     for name, values in arrays.items():
         kind, _, key = name.partition("/")
         groups.setdefault(kind, {})[key] = values
+    shapes = {name: tuple(v.shape) for name, v in head.items()}
+    if {name: v.shape for name, v in groups["head"].items()} != shapes:
+        raise InputError(f"{path}: the head of the adapter does not fit this task.")
     set_adapter_weights(adapted.backbone, groups["adapter"], path)
-    return groups["head"]
+    for name, variable in head.items():
+        variable.assign(groups["head"][name])
 
 
 def _shape_of(description: Any) -> Any:

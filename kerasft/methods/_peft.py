@@ -14,7 +14,7 @@ from kerasft.backbones import sites
 from kerasft.backbones.huggingface.layouts import layout_of
 from kerasft.backbones.huggingface.places import Place, places_of
 from kerasft.methods._projection import Projection
-from kerasft.methods._site_layers import carried
+from kerasft.methods._site_layers import carried, projection_of
 from kerasft.methods.lora import LoRA, LoRALayer
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
@@ -23,6 +23,8 @@ _BEFORE, _MAGNITUDE = "base_model.model.", "lora_magnitude_vector"
 _PLAIN = {
     "peft_type": ("LORA",),
     "bias": ("none",),
+    # The others change the base when PEFT loads them (pissa, olora, loftq, corda).
+    "init_lora_weights": (None, True, False, "gaussian", "eva", "orthogonal"),
     "use_dora": (None, False, True),
     "lora_bias": (None, False),
     "use_qalora": (None, False),
@@ -72,7 +74,7 @@ def read_peft(folder: str | os.PathLike, backbone: Any) -> tuple[LoRA, dict, dic
             name = pair[0].replace("lora_A.weight", _MAGNITUDE)
             state[f"{path}.lora_magnitude"] = _lengths(arrays, name, place, source)[f]
             seen.add(name)
-        scales[path] = _scale(config, place.module, len(arrays[pair[0]]), source)
+        scales[path] = _scale(config, prefix + place.module, len(arrays[pair[0]]), source)
     others = {name: v for name, v in arrays.items() if name not in seen}
     unknown = [name for name in others if ".lora_" in name]
     if not state or unknown:
@@ -285,6 +287,15 @@ def _method(
     targets = tuple(dict.fromkeys(site.role for site in held))
     blocks = tuple(dict.fromkeys(site.block for site in held))
     everywhere = set(blocks) == {site.block for site in layers.values()}
+    # Projections that other blocks have and one has not get an update of 0.
+    for site in layers.values():
+        if site.role in targets and site.block in blocks and site.path not in scales:
+            shape = projection_of(site.layer)
+            state[f"{site.path}.lora_a"] = np.zeros((shape.inputs, rank), np.float32)
+            state[f"{site.path}.lora_b"] = np.zeros((rank, shape.outputs), np.float32)
+            if config.get("use_dora"):
+                matrix = shape.as_matrix(np.asarray(site.layer.kernel))
+                state[f"{site.path}.lora_magnitude"] = np.linalg.norm(matrix, axis=0)
     return LoRA(
         rank,
         common * rank,

@@ -8,6 +8,7 @@ from kerasft._core.errors import InputError
 from kerasft.backbones._surgery_kernels import put_kernel, take_kernel
 from kerasft.methods._projection import Projection
 from kerasft.methods._site_layers import ProjectionLayer
+from kerasft.methods._trainable import hold
 
 import keras  # isort: skip  (kerasft.backbones has chosen the backend)
 
@@ -63,7 +64,7 @@ class Quantised(ProjectionLayer):
         self.built = True
 
     def _weight(self, name: str, values: np.ndarray) -> Any:
-        return self.add_weight(
+        made = self.add_weight(
             name=name,
             shape=values.shape,
             dtype=str(values.dtype),
@@ -71,6 +72,7 @@ class Quantised(ProjectionLayer):
             trainable=False,
             autocast=False,
         )
+        return hold(made)
 
     @property
     def own(self) -> list[Any]:

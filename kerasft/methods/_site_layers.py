@@ -154,8 +154,8 @@ def put(
     for site in chosen:
         if any(isinstance(layer, kind) for layer in around(site.layer)):
             raise InputError(
-                f"{site.path} carries such a change already ({kind.__name__}). Merge it first, or "
-                "name the method once."
+                f"{site.path} carries a change of this kind already ({kind.__name__}), and there "
+                "is room for one. Name one of the two methods, or load the backbone anew."
             )
     set_trainable(backbone, lambda variable: False)
     for site in chosen:

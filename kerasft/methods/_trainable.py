@@ -10,7 +10,7 @@ def set_trainable(layer: Any, wanted: Callable[[Any], bool]) -> None:
     Set on variables, not on layers: a layer's flag would also stop the adapter wrapped around it.
     """
     for variable in layer.variables:
-        if not is_random_state(variable):
+        if not is_random_state(variable) and not is_held(variable):
             variable.trainable = bool(wanted(variable))
 
 
@@ -18,6 +18,18 @@ def freeze_all_but(layer: Any, parts: Iterable[Any]) -> None:
     """Freeze a layer's variables except those of the given sublayers."""
     kept = {id(v) for part in parts for v in part.variables}
     set_trainable(layer, lambda variable: id(variable) in kept)
+
+
+def hold(variable: Any) -> Any:
+    """Let a weight that a method adds stand still for good, whatever other methods train."""
+    variable.trainable = False
+    variable.kerasft_held = True
+    return variable
+
+
+def is_held(variable: Any) -> bool:
+    """Whether `hold` has been said of a variable."""
+    return getattr(variable, "kerasft_held", False)
 
 
 def is_random_state(variable: Any) -> bool:

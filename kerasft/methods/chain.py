@@ -6,8 +6,10 @@ from weakref import WeakKeyDictionary
 
 from kerasft._core.errors import InputError
 from kerasft._core.weights import named
+from kerasft.backbones._surgery import around
 from kerasft.methods import registry
 from kerasft.methods._paces import paces_of
+from kerasft.methods._site_layers import carried
 from kerasft.methods._trainable import set_trainable
 from kerasft.optimizers import Pace
 
@@ -21,10 +23,11 @@ _TRAINED: WeakKeyDictionary = WeakKeyDictionary()
 class Chain:
     """A chain: methods applied one after the other; what any of them trains is trained.
 
-    Each method's `blocks` says which part of the backbone is its own: low-rank updates in the
-    upper half and biases below are `lora` with `blocks` 6 to 11 and `bitfit` with 0 to 5. The
-    weights of each learn at the rate that suits it, as a share of the chain's rate, which is the
-    highest of them; a weight that several methods train belongs to the last of them.
+    The `blocks` of a method say which part of the backbone is its own (of `freeze`, which part
+    stands still): low-rank updates in the upper half and biases below are `lora` with `blocks` 6
+    to 11 and `bitfit` with 0 to 5. The weights of each learn at the rate that suits it, as a share
+    of the chain's rate, which is the highest of them; of the backbone's own weights that several
+    methods train, the last method's.
 
         rate of a weight = rate * (rate of its method / highest rate of the methods)
 
@@ -64,12 +67,24 @@ class Chain:
 
     def apply(self, backbone: Any) -> Any:
         """Apply each method, and let move what one of them lets move."""
-        moving: dict[int, str] = {}
+        trained: dict[int, tuple[Any, str]] = {}  # with the weights, which keep their ids
         for method in self.methods:
+            added = {id(v) for site in carried(backbone) for x in around(site.layer) for v in x.own}
             method.apply(backbone)
-            moving |= {id(v): method.name for v in backbone.trainable_variables}
-        set_trainable(backbone, lambda variable: id(variable) in moving)
-        _TRAINED[backbone] = moving
+            for v in backbone.trainable_variables:
+                # What a method has added stays its own; of the backbone's weights the last one's.
+                if id(v) not in added or id(v) not in trained:
+                    trained[id(v)] = (v, method.name)
+        left = {id(v) for v in backbone.weights}
+        for key, (variable, name) in trained.items():
+            if key not in left:
+                raise InputError(
+                    f"`{name}` is to train {variable.path}, which a later method of the chain "
+                    f"holds in another form. Received: {', '.join(m.name for m in self.methods)}. "
+                    "Leave one of them out."
+                )
+        set_trainable(backbone, lambda variable: id(variable) in trained)
+        _TRAINED[backbone] = {key: name for key, (_, name) in trained.items()}
         return backbone
 
     def paces(self, backbone: Any) -> dict[str, Pace]:

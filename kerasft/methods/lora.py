@@ -13,6 +13,7 @@ from kerasft._core.errors import InputError
 from kerasft.backbones import ROLES, Site, sites
 from kerasft.backbones._surgery import around
 from kerasft.methods._site_layers import ProjectionLayer, carried, projection_of, put, roles
+from kerasft.methods._trainable import hold
 from kerasft.optimizers import Pace
 
 import keras  # isort: skip  (kerasft.backbones has chosen the backend)
@@ -107,11 +108,12 @@ class LoRA:
             if pattern not in known:
                 one_of("ranks", pattern, sorted(known))
         for site in chosen:
-            wrapped = isinstance(site.layer, ProjectionLayer)
+            wrapped = any(isinstance(x, ProjectionLayer) for x in around(site.layer))
             if wrapped and (self.dora or self.start == "pissa"):
                 raise InputError(
                     f"`dora` and `pissa` read the weights of {site.path}, which carries another "
-                    f"method already. Received: {self}. Name `lora` first in the chain."
+                    f"method already. Received: {self}. Name `lora` before it in the chain; beside "
+                    "`qlora` they cannot be."
                 )
             shape = projection_of(site.layer)
             width = min(shape.inputs, shape.outputs)
@@ -200,9 +202,8 @@ class LoRALayer(ProjectionLayer):
 
     def _weight(self, name: str, shape: tuple[int, ...], start: Any, trainable: bool = True) -> Any:
         # Differences and lengths are taken in float32, also where the layer computes in less.
-        return self.add_weight(
-            name=name, shape=shape, initializer=start, trainable=trainable, autocast=False
-        )
+        made = self.add_weight(name=name, shape=shape, initializer=start, autocast=False)
+        return made if trainable else hold(made)
 
     def factors(self) -> tuple[Any, Any]:
         """Two matrices whose product is the update without its scale: A and B.
@@ -245,7 +246,9 @@ class LoRALayer(ProjectionLayer):
         if self.magnitude is None:
             return kernel, bias
         matrix = self.shape.as_matrix(kernel)
-        share = np.asarray(self.magnitude, np.float64) / np.linalg.norm(matrix, axis=0)
+        share = np.asarray(self.magnitude, np.float64) / np.maximum(
+            np.linalg.norm(matrix, axis=0), 1e-12
+        )
         return self.shape.as_kernel(matrix * share), bias
 
 

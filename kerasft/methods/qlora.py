@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 from kerasft._core.checks import one_of
 from kerasft._core.errors import InputError
 from kerasft.backbones import Site, sites
+from kerasft.backbones._surgery import around
 from kerasft.methods._quantised import Quantised, groups_of
 from kerasft.methods._site_layers import ProjectionLayer, projection_of, put
 from kerasft.methods.lora import LoRA
@@ -59,10 +60,10 @@ class QLoRA:
         every = places.projections()
         self._lora().check(places.targets(self.targets, self.blocks))
         for site in every:
-            if isinstance(site.layer, ProjectionLayer):
+            if any(isinstance(layer, ProjectionLayer) for layer in around(site.layer)):
                 raise InputError(
                     f"A projection is quantised before anything is put around it, and {site.path} "
-                    "carries another method. Name `qlora` first in the chain."
+                    "carries another method. Name `qlora` before it in the chain; `lora` is in it."
                 )
             if self.bits == 4:
                 groups_of(projection_of(site.layer), site.path)

@@ -8,6 +8,7 @@ import numpy as np
 from kerasft._core.checks import in_range, whole
 from kerasft.backbones import Site, sites
 from kerasft.methods._site_layers import ProjectionLayer, Shared, projection_of, put, roles
+from kerasft.methods._trainable import hold
 
 import keras  # isort: skip  (kerasft.backbones has chosen the backend)
 
@@ -102,9 +103,7 @@ class VeRALayer(ProjectionLayer):
 
         def weight(name: str, values: np.ndarray) -> Any:
             start = keras.initializers.Constant(values)
-            return self.add_weight(
-                name=name, shape=values.shape, initializer=start, trainable=False
-            )
+            return hold(self.add_weight(name=name, shape=values.shape, initializer=start))
 
         return weight("vera_a", a), weight("vera_b", b)
 

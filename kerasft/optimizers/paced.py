@@ -15,7 +15,7 @@ import keras  # noqa: E402  (after the backend is chosen)
 import tensorflow as tf  # noqa: E402
 from keras import ops  # noqa: E402
 
-_NO_DECAY = ("bias", "beta", "gamma", "scale", "lora_magnitude")
+_NO_DECAY = ("bias", "beta", "gamma", "scale", "lora_magnitude", "ia3_l")
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,8 @@ EVEN = Pace()
 
 def decays(path: str) -> bool:
     """Whether the weight of that path decays: biases, and what norms have, do not."""
-    return path.rsplit("/", 1)[-1] not in _NO_DECAY
+    name = path.rsplit("/", 1)[-1]
+    return name not in _NO_DECAY and not name.endswith("_bias")
 
 
 @keras.saving.register_keras_serializable("kerasft")

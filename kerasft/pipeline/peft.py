@@ -69,7 +69,7 @@ def from_peft(
             trained on a checkpoint with a head and the folder does not hold all of it.
 
     Raises:
-        InputError: if the adapter, or the head that lies with it, does not fit.
+        InputError: if the adapter, or the head that lies with it, does not fit, or there is none.
 
     Example:
         >>> pipe = from_peft(*kf.backbones.load("bert-base"), "spam-peft", task)
@@ -80,6 +80,11 @@ def from_peft(
     set_adapter_weights(pipe.backbone, state, os.fspath(folder))
     if head is not None:
         task.load_head(model, head)
+    if task.head_problem is not None and head is None and not others:
+        raise InputError(
+            f"{os.fspath(folder)} holds no head, and {task.name} needs one. Give `head`, what "
+            "`kerasft.backbones.huggingface.read_head` gives of the base."
+        )
     if others:
         _load_head(pipe, others, os.fspath(folder), whole=head is None)
     return pipe

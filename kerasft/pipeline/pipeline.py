@@ -51,6 +51,8 @@ from kerasft.preprocessing import by_row
 from kerasft.tasks import registry as tasks
 
 _CHUNK = 1024
+# The options of a task that a head is made for.
+_ADAPTED_TASK = ("name", "problem", "labels", "pooling", "scheme", "objective", "format", "through")
 
 
 class Pipeline:
@@ -416,16 +418,18 @@ class Pipeline:
             InputError: if every weight of the backbone moves, or none.
         """
         head = {v.path: np.asarray(v) for v in self.head_variables}
-        return save_adapter(os.fspath(path), self.adapted, head, tokenizer_digest(self.tokenizer))
+        return save_adapter(os.fspath(path), self.adapted, head, self._facts())
 
     def load_adapter(self, path: str | os.PathLike) -> None:
         """Set the adapter's weights and head; `InputError` if base, method or tokenizer differ."""
-        head = load_adapter(os.fspath(path), self.adapted, tokenizer_digest(self.tokenizer))
-        own = {v.path: v for v in self.head_variables}
-        if {k: v.shape for k, v in head.items()} != {k: tuple(v.shape) for k, v in own.items()}:
-            raise InputError(f"{os.fspath(path)}: the head of the adapter does not fit this task.")
-        for name, values in head.items():
-            own[name].assign(values)
+        head = {v.path: v for v in self.head_variables}
+        load_adapter(os.fspath(path), self.adapted, head, self._facts())
+
+    def _facts(self) -> dict[str, Any]:
+        """What an adapter is for, beside the base: without it its head answers another question."""
+        config = tasks.config(self.task)
+        task = {key: config[key] for key in _ADAPTED_TASK if key in config}
+        return {"tokenizer": tokenizer_digest(self.tokenizer), "task": task}
 
     @property
     def head_variables(self) -> list[Any]:

@@ -319,11 +319,17 @@ def _adapter(case: Case) -> str | None:
 
 def _refuse_other_adapters(path: str, pipe: Pipeline) -> None:
     arrays, notes = weights.read(path)
-    lost = {k: v for k, v in arrays.items() if k != min(arrays)}
+    own = [k for k in arrays if k.startswith("adapter/")]
+    lost = {k: v for k, v in arrays.items() if k != min(own)}
     changes = {
         "another method": (arrays, notes | {"method": {"name": "other"}}),
         "another base": (arrays, notes | {"base": notes["base"] | {"class": "Other"}}),
         "another tokenizer": (arrays, notes | {"tokenizer": "other"}),
+        "another task": (arrays, notes | {"task": notes["task"] | {"labels": ["b", "a"]}}),
+        "the head of the adapter does not fit": (
+            {k: v for k, v in arrays.items() if not k.startswith("head/")},
+            notes,
+        ),
         "no adapter file": (arrays, {}),
         "differ": (lost, notes),
     }

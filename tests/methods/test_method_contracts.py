@@ -7,6 +7,7 @@ import pytest
 
 from kerasft._core.weights import named
 from kerasft.backbones import FAMILIES, sites
+from kerasft.backbones._surgery import around
 from kerasft.methods import (
     IA3,
     Adapters,
@@ -27,6 +28,7 @@ from kerasft.methods import (
     carried,
     registry,
 )
+from kerasft.methods._trainable import is_held
 from kerasft.testing import check_method
 from kerasft.testing._methods import _NO_ADAPTER, _NO_MERGE, _UNMERGEABLE
 from kerasft.testing.contracts import METHOD_PARTS, REFUSALS
@@ -83,7 +85,8 @@ def norms(backbone: Any) -> set[str]:
 
 def added(backbone: Any) -> set[str]:
     """What stands beside the backbone's own weights."""
-    return {v.path for site in carried(backbone) for v in site.layer.own if v.trainable}
+    layers = [layer for site in carried(backbone) for layer in around(site.layer)]
+    return {v.path for layer in layers for v in layer.own if not is_held(v)}
 
 
 def chained(backbone: Any) -> set[str]:
@@ -207,6 +210,8 @@ PAIRS = [
     if member.parts_on(family)
 ]
 LACKING = {_NO_MERGE, _NO_ADAPTER, _UNMERGEABLE}
+MERGEABLE = (LoRA, QLoRA, IA3, VeRA)
+ALL_OR_NOTHING = (Full, HeadOnly, Freeze, GradualUnfreezing)
 
 
 def trained_by(member: Member) -> Any:
@@ -229,7 +234,13 @@ def test_contract(member, family, parts):
         assert results["refusal"] in {refusal.reason for refusal in REFUSALS}
     else:
         assert set(results) == set(parts)
-        assert set(results.values()) - LACKING == {"passed"}
+        assert set(results.values()) - LACKING <= {"passed"}
+        if isinstance(member.method, MERGEABLE):
+            assert {results.get("merge", "passed"), results.get("merged copy", "passed")} == {
+                "passed"
+            }
+        if not isinstance(member.method, ALL_OR_NOTHING):
+            assert results.get("adapter", "passed") == "passed"
 
 
 @pytest.mark.slow
