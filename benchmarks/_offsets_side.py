@@ -14,15 +14,17 @@ from transformers import AutoTokenizer
 
 
 def main() -> None:
-    """Ids, offsets and word numbers of every text, without special tokens."""
+    """Ids, offsets, word numbers and normal form of every text; which texts are special tokens."""
     job = json.load(sys.stdin)
     tokenizer = AutoTokenizer.from_pretrained(job["folder"])
-    rows = []
+    normalizer, rows = tokenizer.backend_tokenizer.normalizer, []
     for text in job["texts"]:
         found = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-        rows.append([found["input_ids"], found["offset_mapping"], found.word_ids()])
+        form = normalizer.normalize_str(text) if normalizer else text
+        rows.append([found["input_ids"], found["offset_mapping"], found.word_ids(), form])
     packages = {name: metadata.version(name) for name in ("transformers", "tokenizers")}
-    print(json.dumps({"rows": rows, "packages": packages}))
+    specials = list(tokenizer.all_special_tokens)
+    print(json.dumps({"rows": rows, "specials": specials, "packages": packages}))
 
 
 if __name__ == "__main__":

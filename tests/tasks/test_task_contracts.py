@@ -92,7 +92,7 @@ MEMBERS = {
         TextToText(
             instruction="Into {target}: {text}",
             target_language="zh",
-            max_length=48,
+            max_length=64,
             max_new_tokens=2,
         ),
         ("completion", "tokens"),
