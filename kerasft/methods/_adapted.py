@@ -75,8 +75,9 @@ def adapt(backbone: Any, method: Any = "full") -> Adapted:
     description = describe_backbone(backbone)
     if carried(backbone):
         raise InputError(
-            f"This {type(backbone).__name__} carries a method already, at {carried(backbone)[0].path}"
-            ". Load the backbone anew, or name all methods in one chain."
+            f"A method is applied to a plain backbone, and this {type(backbone).__name__} carries "
+            f"one already. Received: a change at {carried(backbone)[0].path}. Load the backbone "
+            "anew, or name all methods in one chain."
         )
     config = registry.config(registry.build(method))
     return Adapted(description, config, built=backbone, name="backbone")

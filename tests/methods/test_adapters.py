@@ -107,7 +107,7 @@ def test_what_has_no_place_is_refused():
     Adapters("pfeiffer").apply(backbone)
     with pytest.raises(InputError, match="AlbertBackbone runs one block many times"):
         Adapters(drop_first_blocks=1).apply(tiny.backbone("albert"))
-    with pytest.raises(InputError, match="carries such a change already"):
+    with pytest.raises(InputError, match="carries a change of this kind already"):
         Chain((Adapters(), Compacter(size=8))).apply(tiny.backbone("bert"))
 
 

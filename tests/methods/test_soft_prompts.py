@@ -196,7 +196,7 @@ def test_wrong_options(options, message):
 def test_wrong_options_of_p_tuning():
     with pytest.raises(InputError, match="`hidden` must be a whole number"):
         PTuning(hidden=-1)
-    with pytest.raises(InputError, match="embedding carries such a change already"):
+    with pytest.raises(InputError, match="embedding carries a change of this kind already"):
         adapt(tiny.backbone("bert"), Chain((PTuning(2), PromptTuning(2))))
 
 
