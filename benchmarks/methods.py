@@ -30,8 +30,6 @@ DATA = {
 ROWS, EPOCHS, BATCH, LENGTH = 800, 3, 16, 128
 THRICE = ("full", "head-only", "lora")
 WITHIN, SHARE = 0.005, 0.01
-# A chain is made of other methods; this is one of them.
-OPTIONS = {"chain": {"methods": [{"name": "lora"}, {"name": "bitfit"}]}}
 
 
 def jobs(only: set[str]) -> list[dict[str, Any]]:
@@ -67,7 +65,7 @@ def train(job: dict[str, Any], model: Path, data: Path) -> dict[str, Any]:
         recipe = kf.Recipe(
             task=task,
             preset=str(model),
-            method={"name": job["method"]} | OPTIONS.get(job["method"], {}),
+            method=job["method"],
             data={
                 "train": str(rows),
                 "validation": str(folder / "validation.jsonl"),

@@ -44,7 +44,7 @@ class Chain:
     """
 
     name: ClassVar[str] = "chain"
-    methods: tuple[Any, ...]
+    methods: tuple[Any, ...] = ("lora", "layer-norm")
 
     def __post_init__(self):
         if not isinstance(self.methods, (list, tuple)) or len(self.methods) < 2:

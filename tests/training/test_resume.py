@@ -122,9 +122,8 @@ def test_whenever_it_was_stopped(recipe, uninterrupted, tmp_path, monkeypatch, m
     same(folder, uninterrupted)
 
 
-# A chain is made of others; a prompt leaves room for a text.
+# A prompt leaves room for a text.
 OPTIONS = {
-    "chain": {"methods": ["lora", "bitfit"]},
     "prompt-tuning": {"virtual_tokens": 4},
     "p-tuning": {"virtual_tokens": 4},
     "lora": {"rank": 2, "dropout": 0.2},
