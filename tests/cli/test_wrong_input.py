@@ -157,7 +157,7 @@ def test_other_files_than_data(refuses, trained, tmp_path):
         ("method={lora: {rank: 1000}}", "at most the width of its projection"),
         ("method={chain: {methods: [lora, {lora: {rank: 2}}]}}", "has each method once"),
         ("method={chain: {methods: [lora, lorra]}}", "Did you mean 'lora'"),
-        ("method={chain: {methods: [prompt-tuning, p-tuning]}}", "prompt"),
+        ("method={chain: {methods: [prompt-tuning, p-tuning]}}", "there is room for one"),
         ("method={qlora: {bits: 5}}", "`bits` must be one of: 8, 4"),
         ("method={bitfit: {blocks: [7]}}", "has 1 blocks"),
         ("method={prompt-tuning: {virtual_tokens: 5000}}", "5000"),

@@ -69,7 +69,7 @@ def test_ranks_and_scales_by_module(tmp_path):
     folder = tmp_path / "peft"
     shutil.copytree(GOLDEN / "steps" / "lora", folder)
     path = folder / "adapter_config.json"
-    patterns = {"rank_pattern": {"layer.1.attention.self.query": 2}, "lora_alpha": 6}
+    patterns = {"rank_pattern": {"bert.encoder.layer.1.attention.self.query": 2}, "lora_alpha": 6}
     patterns |= {"alpha_pattern": {r"layer\.1\.attention\.self\.query": 7}}
     path.write_text(json.dumps(json.loads(path.read_text()) | patterns))
     arrays = load_file(folder / "adapter_model.safetensors")
@@ -94,7 +94,7 @@ def bert_with(folder, **changes):
     head = read_head(str(GOLDEN / "bert"))
     backbone, tokenizer = load_folder(str(GOLDEN / "bert"), dtype="float32", dropout=0.0)
     task = TextClassification(labels=head.labels, head_dropout=0.0, max_length=40)
-    return kf.from_peft(backbone, tokenizer, folder, task), task, head
+    return kf.from_peft(backbone, tokenizer, folder, task, head), task, head
 
 
 def test_the_folder_that_peft_wrote():
@@ -105,6 +105,14 @@ def test_the_folder_that_peft_wrote():
     expected = np.load(GOLDEN / "steps" / "lora.npz")["logits_before"]
     np.testing.assert_allclose(pipe.logits({"text": about["texts"]}), expected, atol=1e-5)
     assert pipe.adapted.method_config["rank"] == 4
+
+
+def test_a_folder_without_a_head_needs_one():
+    """Else the head would be drawn anew with every reading."""
+    backbone, tokenizer = load_folder(str(GOLDEN / "bert"), dtype="float32", dropout=0.0)
+    task = TextClassification(labels=("a", "b", "c"), max_length=40)
+    with pytest.raises(InputError, match="holds no head, and text-classification needs one"):
+        kf.from_peft(backbone, tokenizer, GOLDEN / "steps" / "lora", task)
 
 
 def test_the_head_lies_with_the_adapter(tmp_path):

@@ -241,5 +241,5 @@ def test_what_it_cannot_be_put_around_leaves_the_backbone_alone():
     with pytest.raises(InputError, match="at most 16"):
         QLoRA(rank=17).apply(backbone)
     assert [(w.path, w.trainable) for w in backbone.weights] == before
-    with pytest.raises(InputError, match="Name `qlora` first in the chain"):
+    with pytest.raises(InputError, match="Name `qlora` before it in the chain"):
         adapt(backbone, Chain((LoRA(2, blocks=(0,)), QLoRA(rank=2))))
