@@ -140,7 +140,7 @@ MEMBERS = (
     Member(Full(), all_weights, {"": TRAINED, "bert": ALL}),
     Member(Freeze(), nothing, {"": CHOSEN, "bert": TRAINED, "gpt2": STORED}),
     Member(LoRA(), None, {"": MERGED, "KINDS": (*TRAINED, "merge"), "bert": ALL}),
-    Member(GradualUnfreezing(), all_weights, {"bert": ALL, "gpt2": STORED, "albert": CHOSEN}),
+    Member(GradualUnfreezing(), all_weights, {"bert": ALL, "gpt2": CHOSEN, "albert": CHOSEN}),
     Member(LoRA(plus=16.0), None, {"bert": CHOSEN}),
     Member(HeadOnly(), nothing, {"": ("config", "identity"), "bert": (*CHOSEN, "adapter")}),
     Member(BitFit(), biases, {"bert": ALL, "gpt2": STORED, "llama": CHOSEN}),
@@ -182,11 +182,21 @@ MEMBERS = (
     Member(
         QLoRA(bits=8, rank=3, targets=("query", "up")),
         added,
-        {"bert": ("identity", "replicas"), "gemma": (*TRAINED, "merge", "adapter")},
+        {"gemma": (*TRAINED, "merge", "adapter")},
         identity=False,
     ),
-    Member(PISSA, added, {"bert": ALL, "gpt2": (*TRAINED, "merge", "adapter")}),
-    Member(DORA, added, {"bert": ALL, "gemma": (*TRAINED, "merge", "adapter"), "albert": MERGED}),
+    Member(
+        PISSA, added, {"bert": (*ADAPTER, "keras file"), "gpt2": (*TRAINED, "merge", "adapter")}
+    ),
+    Member(
+        DORA,
+        added,
+        {
+            "bert": (*ADAPTER, "keras file"),
+            "gemma": (*TRAINED, "merge", "adapter"),
+            "albert": MERGED,
+        },
+    ),
     Member(GATED, None, {"bert": CHOSEN, "qwen3": MERGED, "gemma": (*STORED, "adapter", "merge")}),
 )
 
