@@ -12,6 +12,7 @@ from kerasft._core.checks import in_range, one_of, whole
 from kerasft._core.errors import InputError
 from kerasft.backbones import ROLES, Site, sites
 from kerasft.backbones._surgery import around
+from kerasft.methods._dense import fixed
 from kerasft.methods._site_layers import ProjectionLayer, carried, projection_of, put, roles
 from kerasft.methods._trainable import hold
 from kerasft.optimizers import Pace
@@ -187,7 +188,7 @@ class LoRALayer(ProjectionLayer):
         if start == "pissa":
             left, right = _principal(self.shape.as_matrix(np.asarray(base.kernel)), rank)
             root = np.sqrt(self.scale)
-            a, b = _constant(left / root), _constant(right / root)
+            a, b = fixed(left / root), fixed(right / root)
             self.start_a = self._weight("lora_start_a", (self.shape.inputs, rank), a, False)
             self.start_b = self._weight("lora_start_b", (rank, self.shape.outputs), b, False)
         self.lora_a = self._weight("lora_a", (self.shape.inputs, rank), a)
@@ -196,7 +197,7 @@ class LoRALayer(ProjectionLayer):
             # By the very ops of `call`, so that m / |W| is 1 to the last bit at the start.
             lengths = self.shape.lengths(base.kernel, *self.factors(), self.scale)
             self.magnitude = self._weight(
-                "lora_magnitude", (self.shape.outputs,), _constant(np.asarray(lengths))
+                "lora_magnitude", (self.shape.outputs,), fixed(np.asarray(lengths))
             )
         self.built = True
 
@@ -266,8 +267,3 @@ def _principal(matrix: np.ndarray, rank: int) -> tuple[np.ndarray, np.ndarray]:
     v = vectors[:, ::-1][:, :rank]
     root = np.maximum(squares[::-1][:rank], 1e-24) ** 0.25
     return (matrix @ v) / root, root[:, None] * v.T
-
-
-def _constant(values: np.ndarray) -> Any:
-    """An initializer that gives these values."""
-    return lambda shape, dtype=None: keras.ops.convert_to_tensor(values, dtype)
