@@ -25,6 +25,7 @@ _ROOMS = (
     "training",
 )
 _NAMES = {
+    "Adapters": "kerasft.pipeline.adapters",
     "InputError": "kerasft._core.errors",
     "Pipeline": "kerasft.pipeline",
     "Recipe": "kerasft.training.recipe",

@@ -8,6 +8,7 @@ import hashlib
 from functools import partial
 from typing import Any
 
+from kerasft._core.weights import named
 from kerasft.backbones.words import Splitting, bert_words, bpe_words, default_splitting, sign
 
 # role -> attribute path inside a block, by the class name of the block.
@@ -189,6 +190,30 @@ def norms_outside(backbone: Any) -> tuple[Any, ...]:
     layers = backbone._flatten_layers(include_self=False)
     found = [x for x in layers if _is_norm(x) and id(x) not in inside]
     return tuple({id(x): x for x in found}.values())
+
+
+def own_weights(backbone: Any) -> dict[str, tuple[Any, dict[str, tuple[str, Any]]]]:
+    """The layers that hold weights themselves, with these, by the layer's place among the weights.
+
+    Returns:
+        `a/b/query` -> (the layer, name of the weight -> (its path as `_core.weights.named` gives
+        it, the variable)).
+    """
+    paths = {id(v): path for path, v in named(backbone.weights).items()}
+    found = {}
+    for layer in {id(x): x for x in backbone._flatten_layers()}.values():
+        own = [*layer._trainable_variables, *layer._non_trainable_variables]
+        held = {v.name: (paths[id(v)], v) for v in own if id(v) in paths}
+        if held:
+            name, (path, _) = next(iter(held.items()))
+            way, _, mark = path.partition("#")
+            found[way.removesuffix(f"/{name}") + (mark and f"#{mark}")] = (layer, held)
+    return found
+
+
+def gain_of(norm: Any, weight: Any) -> Any:
+    """What a norm multiplies with: Gemma's keep how much it is above 1."""
+    return 1.0 + weight if type(norm).__name__ == "RMSNormalization" else weight
 
 
 def _is_norm(layer: Any) -> bool:

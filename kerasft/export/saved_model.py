@@ -29,7 +29,9 @@ _PROBES = (
 )
 
 
-def export_saved_model(pipe: Any, folder: str, version: int | None = None) -> str:
+def export_saved_model(
+    pipe: Any, folder: str, version: int | None = None, adapters: Any = None
+) -> str:
     """Write `folder/version/`, load it again, and compare its answers with the model's.
 
     The signatures: `serving_default` from strings (`text`, for pairs also `text_pair`) to the
@@ -42,6 +44,8 @@ def export_saved_model(pipe: Any, folder: str, version: int | None = None) -> st
         pipe: a pipeline.
         folder: `saved_models/NAME`.
         version: a whole number from 1; one more than the highest there is when None.
+        adapters: several adapters on the pipeline's base (`kerasft.Adapters`): each signature
+            then takes `adapter`, string [batch], too.
 
     Returns:
         The path of the version.
@@ -59,50 +63,63 @@ def export_saved_model(pipe: Any, folder: str, version: int | None = None) -> st
         )
     target = files.join(folder, str(version))
     with files.new_folder(target) as local:
-        write_saved_model(pipe, str(local))
-        check_saved_model(str(local), _bytes_of(pipe))
-        compare(pipe, str(local))
-        _write_extras(pipe, str(local))
+        write_saved_model(pipe, str(local), adapters)
+        tables = adapters.variables if adapters else []
+        check_saved_model(str(local), _bytes_of([*pipe.model.variables, *tables]))
+        if adapters:
+            compare_each(adapters, str(local))
+        else:
+            compare(pipe, str(local))
+        _write_extras(pipe, str(local), adapters)
     return target
 
 
-def write_saved_model(pipe: Any, folder: str) -> None:
+def write_saved_model(pipe: Any, folder: str, adapters: Any = None) -> None:
     """Write the SavedModel itself."""
     import tensorflow as tf
 
     module = tf.Module()
     # The variables by themselves: tracking the Keras model too would store every weight twice.
     module.weights = [v.value for v in pipe.model.variables]
+    module.tables = list(adapters.variables) if adapters else []
     module.tokenizer = pipe.tokenizer
-    names, task = pipe.inputs, pipe.task
-    given = [_named(spec, name) for name, spec in input_specs(task).items()]
-    # A task that runs its model many times (a text is generated) says itself how it answers.
-    whole = getattr(task, "answer", None)
+    served = functions_of(pipe)
+    if adapters:
+        served = {name: adapters.by_adapter(*parts) for name, parts in served.items()}
+    # Without autograph, which would wrap the errors of our own code.
+    signatures = {
+        name: tf.function(function, input_signature=specs, autograph=False)
+        for name, (function, specs) in served.items()
+    }
+    tf.saved_model.save(module, folder, signatures=signatures)
 
-    @tf.function(input_signature=given, autograph=False)
+
+def functions_of(pipe: Any) -> dict[str, tuple[Any, list[Any]]]:
+    """The signatures of a pipeline: name -> (function of tensors, what it takes)."""
+    import tensorflow as tf
+
+    names, task = pipe.inputs, pipe.task
+
     def serving_default(*values):
         fields = {n: _unpadded(v) for n, v in zip(task.inputs, values, strict=True)}
-        if whole is not None:
-            return whole(pipe, fields)
-        features = task.encode(pipe.tokenizer, fields)
-        return task.decode(pipe.run(features), features)
+        return pipe.answers(fields)
+
+    def token_ids(*values):
+        features = {n: tf.cast(v, tf.int32) for n, v in zip(names, values, strict=True)}
+        return {"logits": pipe.model(features, training=False)}
 
     kinds = {n: tf.bool for n in names if n.endswith("padding_mask")}
     ids = [
         tf.TensorSpec([None] * len(i.shape), kinds.get(n, tf.int32), name=n)
         for n, i in zip(names, pipe.model.inputs, strict=True)
     ]
-
-    @tf.function(input_signature=ids)
-    def token_ids(*values):
-        features = {n: tf.cast(v, tf.int32) for n, v in zip(names, values, strict=True)}
-        return {"logits": pipe.model(features, training=False)}
-
-    signatures = {"serving_default": serving_default, "token_ids": token_ids}
-    signatures |= _tokenize(pipe.tokenizer)
-    if hasattr(task, "signatures"):
-        signatures |= task.signatures(pipe)
-    tf.saved_model.save(module, folder, signatures=signatures)
+    given = [_named(spec, name) for name, spec in input_specs(task).items()]
+    found = {"serving_default": (serving_default, given), "token_ids": (token_ids, ids)}
+    texts = [tf.TensorSpec([None], tf.string, name="text")]
+    if _has_pieces(pipe.tokenizer):
+        found["tokenize"] = (lambda text: tokenized(pipe.tokenizer, text), texts)
+    further = task.signatures(pipe) if hasattr(task, "signatures") else {}
+    return found | {n: (f.python_function, list(f.input_signature)) for n, f in further.items()}
 
 
 def tokenized(tokenizer: Any, texts: Any) -> dict[str, Any]:
@@ -125,19 +142,18 @@ def tokenized(tokenizer: Any, texts: Any) -> dict[str, Any]:
     return {name: ragged.to_tensor(pad) for name, (ragged, pad) in fill.items()}
 
 
-def _tokenize(tokenizer: Any) -> dict[str, Any]:
-    """The signature of `tokenized`, or none."""
+def _has_pieces(tokenizer: Any) -> bool:
+    """Whether the tokenizer's pieces are made in the graph."""
     import tensorflow as tf
 
-    # Without autograph, which would wrap the error that says that there is no such graph.
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="text")], autograph=False)
-    def tokenize(text):
-        return tokenized(tokenizer, text)
-
+    spec = tf.TensorSpec([None], tf.string)
     try:
-        return {"tokenize": tokenize.get_concrete_function()}
+        tf.function(lambda text: tokenized(tokenizer, text), autograph=False).get_concrete_function(
+            spec
+        )
     except InputError:
-        return {}
+        return False
+    return True
 
 
 def _named(spec: Any, name: str) -> Any:
@@ -208,6 +224,62 @@ def compare(pipe: Any, folder: str) -> float:
             f"{most:.2g}, more than {_tolerance(pipe):.0e}. Nothing was left behind."
         )
     return most
+
+
+def compare_each(adapters: Any, folder: str) -> float:
+    """Load a SavedModel and compare each adapter's rows of a mixed batch with that model alone.
+
+    Returns:
+        The largest difference of a number.
+
+    Raises:
+        KerasftError: as `compare`.
+    """
+    import tensorflow as tf
+
+    served = tf.saved_model.load(folder).signatures["serving_default"]
+    task, worst = adapters.task, [0.0]
+    specs, fields = input_specs(task), probes(task)
+    with _whole_floats():
+        asked, meant = [], []
+        for number, (name, pipe) in enumerate(adapters.each()):
+            rows = [number % len(_PROBES), (number + 3) % len(_PROBES)]
+            part = {n: [values[i] for i in rows] for n, values in fields.items()}
+            asked += [(name, {n: v[i] for n, v in part.items()}) for i in range(len(rows))]
+            for i in range(len(rows)):
+                meant.append(answers_of(pipe, {n: v[i : i + 1] for n, v in part.items()}))
+        texts = {n: _padded([p[n] for _, p in asked], s.dtype) for n, s in specs.items()}
+        got = served(adapter=tf.constant([name for name, _ in asked]), **texts)
+    for row, want in enumerate(meant):
+        worst += [
+            _distance(*_cropped(got[n][row], value[0]), value[0]) for n, value in want.items()
+        ]
+    most = float(np.max(worst))
+    if not most <= _tolerance(adapters.pipe):
+        raise KerasftError(
+            "The exported model does not answer as its adapters do alone: it differs by "
+            f"{most:.2g}, more than {_tolerance(adapters.pipe):.0e}. Nothing was left behind."
+        )
+    return most
+
+
+def answers_of(pipe: Any, fields: dict[str, list]) -> dict[str, Any]:
+    """What a pipeline answers to rows, as arrays."""
+    if hasattr(pipe.task, "answer"):
+        return pipe.asked(tensors_of(fields, input_specs(pipe.task)))
+    features = pipe.encode(fields)
+    return pipe.task.decode(pipe.outputs(features), features)
+
+
+def _cropped(got: Any, want: Any) -> tuple[np.ndarray, Any]:
+    """An answer without what fills it up to the longest of its batch, twice; what fills it has to
+    be nothing."""
+    have, want = np.asarray(got), np.asarray(want)
+    inner = tuple(slice(size) for size in want.shape)
+    rest = have.copy()
+    rest[inner] = b"" if have.dtype.kind in "OS" else 0
+    filler = np.isin(rest, [b"", "", 0, -1]) if rest.dtype.kind in "OS" else np.isin(rest, [0, -1])
+    return (have[inner] if filler.all() else have), want
 
 
 def _tokens_off(tokenizer: Any, tokenize: Any) -> float:
@@ -288,11 +360,14 @@ def _tolerance(pipe: Any) -> float:
     return TOLERANCE if pipe.adapted.description["config"]["dtype"] == "float32" else 5e-2
 
 
-def _bytes_of(pipe: Any) -> int:
-    return sum(int(np.prod(v.shape)) * np.dtype("float32").itemsize for v in pipe.model.variables)
+def _bytes_of(variables: list[Any]) -> int:
+    return sum(int(np.prod(v.shape)) * np.dtype("float32").itemsize for v in variables)
 
 
-def _write_extras(pipe: Any, folder: str) -> None:
+def _write_extras(pipe: Any, folder: str, adapters: Any) -> None:
     extra = os.path.join(folder, "assets.extra")
+    if adapters:
+        found = {n: list(getattr(t, "labels", ())) for n, t in adapters.tasks.items()}
+        files.write_json(os.path.join(extra, "adapters.json"), found)
     files.write_json(os.path.join(extra, "labels.json"), list(getattr(pipe.task, "labels", ())))
     files.write_json(os.path.join(extra, "versions.json"), stack.versions())

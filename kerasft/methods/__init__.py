@@ -11,7 +11,12 @@ registry = Registry("method", "kerasft.methods")
 _PARTS = {
     "Adapted": "_adapted",
     "adapt": "_adapted",
+    "Change": "_by_row",
+    "Routes": "_by_row",
+    "changes_of": "_by_row",
+    "summed": "_by_row",
     "load_adapter": "_adapter_file",
+    "read_adapter": "_adapter_file",
     "save_adapter": "_adapter_file",
     "adapter_weights": "_site_layers",
     "set_adapter_weights": "_site_layers",

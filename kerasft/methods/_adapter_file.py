@@ -15,6 +15,8 @@ from kerasft.methods._site_layers import (
 from kerasft.methods._trainable import is_random_state
 
 FORMAT = 1
+# The options of a task that a head is made for; an adapter of other ones answers something else.
+_TASK = ("name", "problem", "labels", "pooling", "scheme", "objective", "format", "through")
 
 
 def fingerprint(adapted: Any) -> str:
@@ -37,7 +39,7 @@ def save_adapter(
         path: the file.
         adapted: the backbone with its method.
         head: the weights above the backbone by path.
-        facts: what else has to be the same where it is loaded: `tokenizer`, a digest, and `task`.
+        facts: what else it is for: `tokenizer`, a digest, and `task`, its configuration.
 
     Raises:
         InputError: if the method moves every weight, so that there is no base.
@@ -63,6 +65,21 @@ def save_adapter(
     return path
 
 
+def read_adapter(path: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """The arrays of an adapter file, `adapter/...` and `head/...`, and its notes.
+
+    Raises:
+        InputError: if it is no whole adapter file.
+    """
+    arrays, notes = weights.read(path)
+    if notes.get("adapter_format") != FORMAT:
+        raise InputError(
+            f"{path} is no adapter file of this release (format {FORMAT}). "
+            f"Received: {notes.get('adapter_format')!r:.40}. `save_adapter` writes one."
+        )
+    return arrays, notes
+
+
 def load_adapter(path: str, adapted: Any, head: dict[str, Any], facts: dict[str, Any]) -> None:
     """Set an adapter's weights and its head's, all or none.
 
@@ -75,12 +92,7 @@ def load_adapter(path: str, adapted: Any, head: dict[str, Any], facts: dict[str,
     Raises:
         InputError: says what differs.
     """
-    arrays, notes = weights.read(path)
-    if notes.get("adapter_format") != FORMAT:
-        raise InputError(
-            f"{path} is no adapter file of this release (format {FORMAT}). "
-            f"Received: {notes.get('adapter_format')!r:.40}. `save_adapter` writes one."
-        )
+    arrays, notes = read_adapter(path)
     for key, here in (("method", adapted.method_config), ("base", adapted.description)):
         there = notes.get(key)
         if key == "base":
@@ -99,10 +111,11 @@ def load_adapter(path: str, adapted: Any, head: dict[str, Any], facts: dict[str,
             f"{path} was trained with another tokenizer: its vocabulary or options differ. Load "
             "the preset that the adapter was trained on."
         )
-    if notes.get("task") != facts["task"]:
+    here, there = (_head_of(config) for config in (facts["task"], notes.get("task")))
+    if there != here:
         raise InputError(
-            f"{path} was trained for another task, or for other labels. Expected: "
-            f"{facts['task']}. Received: {notes.get('task')}."
+            f"{path} was trained for another task, or for other labels. Expected: {here}. "
+            f"Received: {there}."
         )
     groups: dict[str, dict[str, np.ndarray]] = {"adapter": {}, "head": {}}
     for name, values in arrays.items():
@@ -114,6 +127,11 @@ def load_adapter(path: str, adapted: Any, head: dict[str, Any], facts: dict[str,
     set_adapter_weights(adapted.backbone, groups["adapter"], path)
     for name, variable in head.items():
         variable.assign(groups["head"][name])
+
+
+def _head_of(task: Any) -> Any:
+    """What of a task's configuration its head is made for."""
+    return {k: task[k] for k in _TASK if k in task} if isinstance(task, dict) else task
 
 
 def _shape_of(description: Any) -> Any:

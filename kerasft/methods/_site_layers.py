@@ -48,6 +48,11 @@ class SiteLayer(keras.layers.Layer):
         """Give back what was wrapped, as it was."""
         return self.base
 
+    def by_row(self, inside: Any) -> Any:
+        """The change (`_by_row.Change`) that this layer makes of what is wrapped, given the change
+        inside of it; None where it is no function of each row of a projection."""
+        return None
+
 
 class ProjectionLayer(SiteLayer):
     """Abstract: a layer around a projection, `Dense` or `EinsumDense`.

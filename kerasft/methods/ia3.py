@@ -73,6 +73,11 @@ class IA3Layer(ProjectionLayer):
             return self.activation(self.base(inputs * self.shape.beside_x(self.ia3_l)))
         return self.activation(self.base(inputs) * self.shape.beside_y(self.ia3_l))
 
+    def by_row(self, inside):
+        """The vector, of what is read or of what is given."""
+        factors = np.asarray(self.ia3_l, np.float64)
+        return inside.reading(factors) if self.of_inputs else inside.scaled(factors)
+
     def changed(self, kernel, bias):
         """The kernel with its rows scaled, or with its columns scaled and the bias too."""
         factors = np.asarray(self.ia3_l, np.float64)

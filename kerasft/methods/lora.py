@@ -241,16 +241,29 @@ class LoRALayer(ProjectionLayer):
         left, right = (np.asarray(part, np.float64) for part in self.factors())
         return self.shape.as_kernel(left @ right) * self.scale
 
+    def by_row(self, inside):
+        """A and s B, of DoRA with the lengths of the columns."""
+        left, right = (np.asarray(part, np.float64) for part in self.factors())
+        if self.magnitude is None:
+            return inside.plus(left, right * self.scale)
+        share = self._share(np.asarray(self.base.kernel, np.float64) + self.delta())
+        found = inside.scaled(share).plus(left, right * self.scale * share)
+        if self.base.bias is None:
+            return found
+        return found.shifted((1 - share) * np.asarray(self.base.bias, np.float64).reshape(-1))
+
+    def _share(self, kernel: np.ndarray) -> np.ndarray:
+        """m / |W + s A B|, [outputs], float64."""
+        lengths = np.linalg.norm(self.shape.as_matrix(kernel), axis=0)
+        return np.asarray(self.magnitude, np.float64) / np.maximum(lengths, 1e-12)
+
     def changed(self, kernel, bias):
         """The kernel with the update."""
         kernel = kernel + self.delta()
         if self.magnitude is None:
             return kernel, bias
         matrix = self.shape.as_matrix(kernel)
-        share = np.asarray(self.magnitude, np.float64) / np.maximum(
-            np.linalg.norm(matrix, axis=0), 1e-12
-        )
-        return self.shape.as_kernel(matrix * share), bias
+        return self.shape.as_kernel(matrix * self._share(kernel)), bias
 
 
 def _principal(matrix: np.ndarray, rank: int) -> tuple[np.ndarray, np.ndarray]:

@@ -119,13 +119,17 @@ class VeRALayer(ProjectionLayer):
         right = b[:, : self.shape.outputs] * self.scale_b
         return self.activation(self.base(inputs) + self.shape.low_rank(inputs, left, right))
 
-    def delta(self) -> np.ndarray:
-        """A diag(d) B diag(b) in the kernel's shape, float64."""
+    def factors(self) -> tuple[np.ndarray, np.ndarray]:
+        """A diag(d) and B diag(b), float64."""
         a, b = (np.asarray(v, np.float64) for v in self.pair.weights(self))
         d, scale = (np.asarray(v, np.float64) for v in self.own)
-        left = a[: self.shape.inputs] * d
-        return self.shape.as_kernel(left @ b[:, : self.shape.outputs] * scale)
+        return a[: self.shape.inputs] * d, b[:, : self.shape.outputs] * scale
+
+    def by_row(self, inside):
+        """The two factors."""
+        return inside.plus(*self.factors())
 
     def changed(self, kernel, bias):
         """The kernel with the update."""
-        return kernel + self.delta(), bias
+        left, right = self.factors()
+        return kernel + self.shape.as_kernel(left @ right), bias

@@ -51,8 +51,6 @@ from kerasft.preprocessing import by_row
 from kerasft.tasks import registry as tasks
 
 _CHUNK = 1024
-# The options of a task that a head is made for.
-_ADAPTED_TASK = ("name", "problem", "labels", "pooling", "scheme", "objective", "format", "through")
 
 
 class Pipeline:
@@ -150,6 +148,14 @@ class Pipeline:
     def run(self, features: dict[str, Any]) -> Any:
         """The model's outputs for a batch of encoded tensors, in the graph."""
         return self.model(self.model_inputs(features), training=False)
+
+    def answers(self, fields: dict[str, Any]) -> dict[str, Any]:
+        """What a batch of string tensors is answered, in the graph."""
+        # A task that runs its model many times (a text is generated) says itself how it answers.
+        if hasattr(self.task, "answer"):
+            return self.task.answer(self, fields)
+        features = self.task.encode(self.tokenizer, fields)
+        return self.task.decode(self.run(features), features)
 
     def reduced(self, features: dict[str, np.ndarray], reduce: Any, batch: int = 8) -> np.ndarray:
         """A few numbers a sequence, float32 [sequences, k]: `reduce(outputs, targets)` of features
@@ -427,9 +433,10 @@ class Pipeline:
 
     def _facts(self) -> dict[str, Any]:
         """What an adapter is for, beside the base: without it its head answers another question."""
-        config = tasks.config(self.task)
-        task = {key: config[key] for key in _ADAPTED_TASK if key in config}
-        return {"tokenizer": tokenizer_digest(self.tokenizer), "task": task}
+        return {
+            "tokenizer": tokenizer_digest(self.tokenizer),
+            "task": tasks.config(self.task),
+        }
 
     @property
     def head_variables(self) -> list[Any]:

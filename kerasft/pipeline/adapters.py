@@ -1,0 +1,482 @@
+"""Several adapters on one base: attach, answer each row by its own, add up, export together."""
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from kerasft._core import stack, weights
+from kerasft._core.checks import nearest
+from kerasft._core.errors import InputError
+from kerasft.backbones import build_backbone
+from kerasft.backbones._surgery import own_weights
+from kerasft.data import input_specs, tensors_of
+from kerasft.methods import (
+    Change,
+    Routes,
+    adapt,
+    adapter_weights,
+    changes_of,
+    read_adapter,
+    set_adapter_weights,
+    summed,
+)
+from kerasft.pipeline._answers import rows_of, told
+from kerasft.pipeline.pipeline import Pipeline
+from kerasft.tasks import registry as tasks
+
+stack.ensure()
+import tensorflow as tf  # noqa: E402  (after the backend is chosen)
+
+# Options of a task that say how it was trained and what its answers are called; all others have
+# to be the same, because one graph reads the texts of all adapters.
+_OWN = (
+    "labels",
+    "thresholds",
+    "class_weights",
+    "label_smoothing",
+    "focal_gamma",
+    "head_dropout",
+    "packing",
+    "overlong",
+    "learn",
+)
+
+
+@dataclass(frozen=True)
+class _Attached:
+    """One adapter: its task, the number of its logits, what it makes of the base's layers, its
+    head, and what it is alone: its method with the adapter's weights, or None of a sum."""
+
+    task: Any
+    width: int | None
+    changes: dict[str, Change]
+    head: dict[str, np.ndarray]
+    method: dict | None = None
+    weights: dict[str, np.ndarray] | None = None
+
+
+class Adapters:
+    """Several adapters on one base, of which every row of a batch takes its own.
+
+    The base is held once. An adapter's rows are answered as the adapter alone answers them, up to
+    the rounding of float32. The adapter "" is the pipeline itself.
+
+    Args:
+        pipe: the pipeline on whose base the adapters were trained.
+
+    Raises:
+        InputError: if the pipeline's own method holds its base in a form of its own (qlora), or is
+            no function of a row (prompts, prefixes, bottlenecks), or its task weighs several
+            things for one text (labels that are asked, masked words).
+
+    Example:
+        >>> many = kerasft.Adapters(kerasft.load("runs/base"))
+        >>> many.attach("acme", "acme.safetensors")
+        >>> many.attach("birch", "birch.safetensors")
+        >>> many.predict(["free prize!!!", "See you at 3"], adapter=["acme", "birch"])
+        >>> many.export("saved_models/spam")
+
+    Reference: Sheng et al. 2023, "S-LoRA", https://arxiv.org/abs/2311.03285
+    """
+
+    def __init__(self, pipe: Pipeline):
+        if hasattr(pipe.task, "answer") and not hasattr(pipe.task, "stream"):
+            raise InputError(
+                "Adapters stand side by side where a row of text is a row of the model, or a text "
+                f"that it writes. Received: task {pipe.task.name!r}. Serve these on their own."
+            )
+        self._base = pipe
+        self._attached: dict[str, _Attached] = {}
+        plain = build_backbone(pipe.adapted.description)
+        state, wanted = weights.state_of(pipe.backbone), weights.named(plain.weights)
+        if not set(wanted) <= set(state):
+            gone = next(path for path in wanted if path not in state)
+            raise InputError(
+                "Several adapters stand on a base whose weights are there. Received: the method "
+                f"{pipe.adapted.method_config['name']!r}, in which {gone} has another form."
+            )
+        self._weights = {path: state[path] for path in wanted}
+        self._attached[""] = _Attached(
+            *self._parts(pipe), pipe.adapted.method_config, adapter_weights(pipe.backbone)
+        )
+        self._holding: tuple[str, Pipeline] | None = None
+        self._together: _Together | None = None
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the attached adapters, in their order."""
+        return [name for name in self._attached if name]
+
+    def attach(
+        self, name: str, adapter: str | os.PathLike | Mapping[str, float], head: str | None = None
+    ) -> None:
+        """Add an adapter.
+
+            sum: base + sum_k weight_k (adapter_k - base), its head the weighted mean of the heads
+
+        Args:
+            name: what rows call it.
+            adapter: an adapter file (`Pipeline.save_adapter`) that was trained on this base, or a
+                mapping from attached adapters to weights: their weighted sum.
+            head: of a sum: the adapter whose head it takes, instead of the mean.
+
+        Raises:
+            InputError: if there is an adapter of that name, the file is none or was trained on
+                another base, its task reads texts in another way, or it is no function of a row.
+        """
+        if not isinstance(name, str) or not name or name in self._attached:
+            known = f"; attached are {', '.join(self.names)}" if self.names else ""
+            raise InputError(
+                f'An adapter has a name of its own that is not "". Received: {name!r}{known}.'
+            )
+        if isinstance(adapter, Mapping):
+            self._attached[name] = self._sum(adapter, head)
+        elif head is not None:
+            raise InputError(f"Only a sum borrows a head. Received: {adapter}, head={head!r}.")
+        else:
+            self._attached[name] = self._read(os.fspath(adapter))
+        self._together = None
+
+    def detach(self, name: str) -> None:
+        """Take an adapter away; `InputError` if there is none of that name."""
+        self._known(name)
+        if not name:
+            raise InputError('The base, "", cannot be detached. Received: "".')
+        del self._attached[name]
+        self._together = None
+
+    def alone(self, name: str) -> Pipeline:
+        """A pipeline of its own, with a copy of the base, in which one adapter is all there is.
+
+        Raises:
+            InputError: if there is no such adapter, or it is a sum.
+        """
+        return self._filled(self._made(name), name)
+
+    @property
+    def tasks(self) -> dict[str, Any]:
+        """The task of each adapter, with its labels."""
+        return {name: own.task for name, own in self._attached.items()}
+
+    # --- answers --------------------------------------------------------------------------------
+
+    def predict(self, texts: Iterable[Any], adapter: str | list[str] = "") -> list[dict[str, Any]]:
+        """Answer texts, each by its adapter.
+
+        Args:
+            texts: as of `Pipeline.predict`.
+            adapter: the name of an adapter, or one a text.
+
+        Returns:
+            One mapping a text; lists are filled up to the most classes of all adapters.
+
+        Raises:
+            InputError: if there is no such adapter, or not one a text.
+        """
+        together = self._built()
+        rows = rows_of(self.task, texts, {})
+        names = [adapter] * len(rows) if isinstance(adapter, str) else list(adapter)
+        if len(names) != len(rows):
+            raise InputError(
+                f"One adapter, or one a text. Received: {len(names)} names for {len(rows)} texts."
+            )
+        for name in set(names):
+            self._known(name)
+        specs, size = input_specs(self.task), self._base.batch_size
+        order = sorted(range(len(rows)), key=lambda i: sum(len(str(v)) for v in rows[i].values()))
+        found: list[dict[str, Any]] = [{}] * len(rows)
+        for start in range(0, len(rows), size):
+            chosen = order[start : start + size]
+            fields = {n: [rows[i][n] for i in chosen] for n in specs}
+            values = tensors_of(fields, specs)
+            answers = together.asked(*values.values(), tf.constant([names[i] for i in chosen]))
+            for row, answer in zip(chosen, told(self.task, answers), strict=True):
+                found[row] = answer
+        return found
+
+    def export(self, folder: str | os.PathLike, version: int | None = None) -> str:
+        """Write one SavedModel `folder/version/` of all adapters, and compare its answers.
+
+        Every signature takes `adapter`, string [batch], too; see `Pipeline.export`. An unknown
+        name is answered "" and 0 in its row alone.
+
+        Raises:
+            InputError: if the version exists.
+        """
+        from kerasft.export import export_saved_model
+
+        return export_saved_model(self.pipe, os.fspath(folder), version, self)
+
+    # --- for the export -------------------------------------------------------------------------
+
+    @property
+    def pipe(self) -> Pipeline:
+        """The pipeline in which every row takes the adapter that `by_adapter` has chosen."""
+        return self._built().pipe
+
+    @property
+    def task(self) -> Any:
+        """The task of the base, which reads the texts of all."""
+        return self._base.task
+
+    @property
+    def variables(self) -> list[Any]:
+        """What all adapters hold beside the base, [adapters, ...] each."""
+        return self._built().routes.variables
+
+    def by_adapter(self, function: Any, specs: list[Any]) -> tuple[Any, list[Any]]:
+        """A function of tensors that takes `adapter` too, and what it takes."""
+        return self._built().by_adapter(function, specs)
+
+    def each(self) -> Iterator[tuple[str, Pipeline]]:
+        """Each adapter that is no sum, and its pipeline, which is good until the next one's."""
+        for name, own in self._attached.items():
+            if own.method is not None:
+                yield name, self._held(name)
+
+    # --- parts ----------------------------------------------------------------------------------
+
+    def _built(self) -> "_Together":
+        if self._together is None:
+            model = self.task.build(adapt(self._plain(), "full"))
+            self._together = _Together(
+                Pipeline(model, self._base.tokenizer, self.task, self._base.info), self._attached
+            )
+        return self._together
+
+    def _plain(self) -> Any:
+        """A new backbone with the base's weights."""
+        plain = build_backbone(self._base.adapted.description)
+        weights.assign(plain, self._weights, "the base")
+        return plain
+
+    def _known(self, name: str) -> _Attached:
+        if name not in self._attached:
+            raise InputError(
+                f"There is no such adapter. Received: {name!r}. Attached: "
+                f"{', '.join(self.names) or 'none'}." + nearest(str(name), self.names)
+            )
+        return self._attached[name]
+
+    def _made(self, name: str) -> Pipeline:
+        own = self._known(name)
+        if own.method is None:
+            raise InputError(f"{name!r} is a sum of adapters and has no method of its own.")
+        return self._pipeline(own.task, own.method)
+
+    def _pipeline(self, task: Any, method: Any) -> Pipeline:
+        model = task.build(adapt(self._plain(), method))
+        return Pipeline(model, self._base.tokenizer, task, self._base.info)
+
+    def _filled(self, pipe: Pipeline, name: str) -> Pipeline:
+        own = self._attached[name]
+        set_adapter_weights(pipe.backbone, own.weights, name)
+        for variable in pipe.head_variables:
+            variable.assign(own.head[variable.path])
+        return pipe
+
+    def _held(self, name: str) -> Pipeline:
+        """As `alone`, in a model that adapters of one task and method share."""
+        own = self._attached[name]
+        key = repr((tasks.config(own.task), own.method))
+        if self._holding is None or self._holding[0] != key:
+            self._holding = (key, self._made(name))
+        return self._filled(self._holding[1], name)
+
+    def _read(self, path: str) -> _Attached:
+        _, notes = read_adapter(path)
+        try:
+            task, method = tasks.build(notes["task"]), notes["method"]
+            key = repr((tasks.config(task), method))
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(f"{path} does not say what it was trained for: {error!r}.") from error
+        self._check_task(task, path)
+        if self._holding is None or self._holding[0] != key:
+            self._holding = (key, self._pipeline(task, method))
+        pipe = self._holding[1]
+        pipe.load_adapter(path)
+        copied = {name: np.array(v) for name, v in adapter_weights(pipe.backbone).items()}
+        return _Attached(*self._parts(pipe), method, copied)
+
+    def _parts(self, pipe: Pipeline) -> tuple[Any, int | None, dict, dict]:
+        """Task, width, changes and head of a pipeline."""
+        head = {v.path: np.array(v) for v in pipe.head_variables}
+        width = pipe.model.output_shape[-1] if head else None
+        return pipe.task, width, changes_of(pipe.backbone, self._weights), head
+
+    def _check_task(self, task: Any, path: str) -> None:
+        here, there = tasks.config(self.task), tasks.config(task)
+        for key in sorted({*here, *there} - {*_OWN}):
+            if here.get(key) != there.get(key):
+                raise InputError(
+                    "All adapters read texts as the base does. Expected: "
+                    f"task.{key}={here.get(key)!r}. Received: {there.get(key)!r} in {path}."
+                )
+
+    def _sum(self, shares: Mapping[str, float], head: str | None) -> _Attached:
+        parts, amounts = [self._known(name) for name in shares], [float(v) for v in shares.values()]
+        if not parts or not np.isfinite(amounts).all():
+            raise InputError(
+                f"A sum has adapters and weights, which are numbers. Received: {dict(shares)!r}."
+            )
+        lent = self._known(head) if head is not None else None
+        if lent is None and (min(amounts) < 0 or sum(amounts) <= 0):
+            raise InputError(
+                "A mean of heads needs weights that are not below 0. Received: "
+                f"{dict(shares)!r}. Give `head`, the adapter whose head the sum takes."
+            )
+        task, width = (lent or parts[0]).task, (lent or parts[0]).width
+        if lent is None and any(_labels(part.task) != _labels(task) for part in parts):
+            raise InputError(
+                "A mean of heads needs the same labels in the same order. Received: "
+                f"{', '.join(str(list(_labels(p.task))) for p in parts)}. Give `head`."
+            )
+        keys = sorted({key for part in parts for key in part.changes})
+        own = {k: summed([p.changes.get(k, Change()) for p in parts], amounts) for k in keys}
+        mean = lambda path: np.average([p.head[path] for p in parts], 0, amounts)  # noqa: E731
+        head = lent.head if lent else {p: mean(p) for p in parts[0].head}
+        return _Attached(task, width, own, head)
+
+
+class _Together:
+    """The base with the tables of all adapters; see `Adapters`."""
+
+    def __init__(self, pipe: Pipeline, attached: Mapping[str, _Attached]):
+        self.names, own = list(attached), list(attached.values())
+        layers = {key: layer for key, (layer, _) in own_weights(pipe.backbone).items()}
+        heads, changed = _heads(pipe, own)
+        changes = [part.changes | head for part, head in zip(own, changed, strict=True)]
+        self.routes = Routes(layers | heads, changes)
+        task = _ByRow(pipe.task, own, self.routes)
+        self.pipe = Pipeline(pipe.model, pipe.tokenizer, task, pipe.info)
+        specs = input_specs(pipe.task)
+        answers = lambda *values: self.pipe.answers(dict(zip(specs, values, strict=True)))  # noqa: E731
+        function, given = self.by_adapter(answers, list(specs.values()))
+        self.asked = tf.function(function, input_signature=given, autograph=False)
+
+    def by_adapter(self, function: Any, specs: list[Any]) -> tuple[Any, list[Any]]:
+        """See `Adapters.by_adapter`."""
+
+        def chosen(*values: Any) -> dict[str, Any]:
+            *given, adapter = values
+            same = adapter[:, None] == tf.constant(self.names)[None]
+            known, index = tf.reduce_any(same, 1), tf.argmax(same, 1, tf.int32)
+            self.pipe.task.index = index
+            with self.routes.rows(index):
+                found = function(*given)
+            return {name: _only(value, known) for name, value in found.items()}
+
+        return chosen, [*specs, tf.TensorSpec([None], tf.string, name="adapter")]
+
+
+class _ByRow:
+    """A task whose answers are those of each row's own task.
+
+    Args:
+        task: the task that reads the texts.
+        own: the adapters.
+        routes: told which sequences are whose.
+    """
+
+    def __init__(self, task: Any, own: list[_Attached], routes: Routes):
+        self._task, self._routes, self.index = task, routes, None
+        configs = [repr(_answered(part.task)) for part in own]
+        distinct = list(dict.fromkeys(configs))
+        self._kinds = [own[configs.index(config)] for config in distinct]
+        self._group = [distinct.index(config) for config in configs]
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._task, name)
+
+    def encode(self, tokenizer: Any, fields: dict[str, Any]) -> dict[str, Any]:
+        """As the task; a text in windows has its adapter in each of them."""
+        features = self._task.encode(tokenizer, fields)
+        if "row" in features and self._task.sides is not None:
+            self._routes.choose(tf.gather(self.index, features["row"]))
+        return features
+
+    def decode(self, outputs: Any, features: dict[str, Any] | None = None) -> dict[str, Any]:
+        """The answers of each row's own task, filled up to the longest."""
+        if len(self._kinds) == 1:
+            return self._kinds[0].task.decode(outputs, features)
+        group = tf.gather(tf.constant(self._group), self.index)
+        found = [self._part(n, group, outputs, features) for n in range(len(self._kinds))]
+        return {name: _picked([part[name] for part in found], group) for name in found[0]}
+
+    def _part(self, number: int, group: Any, outputs: Any, features: Any) -> dict[str, Any]:
+        """The answers of one task to all rows, or nothing where no row asks it."""
+        kind = self._kinds[number]
+
+        def answered() -> dict[str, Any]:
+            found = kind.task.decode(outputs[..., : kind.width], features)
+            return {name: tf.convert_to_tensor(value) for name, value in found.items()}
+
+        def none() -> dict[str, Any]:
+            rows = tf.shape(group)[0]
+            return {
+                name: tf.zeros([rows, *(size or 0 for size in spec.shape[1:])], spec.dtype)
+                for name, spec in shapes.items()
+            }
+
+        shapes = tf.function(answered).get_concrete_function().structured_outputs
+        return tf.cond(tf.reduce_any(group == number), answered, none)
+
+
+def _heads(pipe: Pipeline, own: list[_Attached]) -> tuple[dict, list[dict[str, Change]]]:
+    """The layers of the head that differ between adapters by key, and the changes of each."""
+    inside = {id(v) for v in pipe.head_variables}
+    layers: dict[str, Any] = {}
+    changes: list[dict[str, Change]] = [{} for _ in own]
+    for key, (layer, variables) in own_weights(pipe.model).items():
+        paths = {name: path for name, (path, v) in variables.items() if id(v) in inside}
+        values = [{name: part.head[path] for name, path in paths.items()} for part in own]
+        for name, (_, variable) in variables.items() if paths else ():
+            variable.assign(values[0][name])
+        if all(_same(value, values[0]) for value in values):
+            continue
+        if not {"kernel"} <= set(paths) <= {"kernel", "bias"} or len(layer.kernel.shape) != 2:
+            raise InputError(
+                "The heads of adapters differ in dense layers alone. Received: heads that differ "
+                f"in {layer.name}, a {type(layer).__name__}. Serve these models on their own."
+            )
+        layers[f"head/{key}"] = layer
+        for change, value in zip(changes, values, strict=True):
+            change[f"head/{key}"] = Change(kernel=value["kernel"], shift=value.get("bias"))
+    return layers, changes
+
+
+def _same(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> bool:
+    return all(np.array_equal(value, other[name]) for name, value in one.items())
+
+
+def _labels(task: Any) -> tuple[str, ...]:
+    return tuple(getattr(task, "labels", ()))
+
+
+def _answered(task: Any) -> dict[str, Any]:
+    """What of a task's configuration its answers depend on."""
+    return {k: v for k, v in tasks.config(task).items() if k not in _OWN or k in _OWN[:2]}
+
+
+def _only(value: Any, known: Any) -> Any:
+    """A value's rows that are known, "" or 0 in the others."""
+    value = tf.convert_to_tensor(value)
+    rows = tf.reshape(known, [-1] + [1] * (value.shape.rank - 1))
+    return tf.where(rows, value, tf.zeros([], value.dtype))
+
+
+def _picked(parts: list[Any], group: Any) -> Any:
+    """Of several answers to each row that of its group; shorter ones are filled up."""
+    sizes = tf.reduce_max(tf.stack([tf.shape(part) for part in parts]), axis=0)
+    full = [
+        tf.pad(
+            p,
+            tf.stack([tf.zeros_like(sizes), sizes - tf.shape(p)], 1),
+            constant_values=tf.zeros([], p.dtype),
+        )
+        for p in parts
+    ]
+    return tf.gather(tf.stack(full, 1), group, axis=1, batch_dims=1)
