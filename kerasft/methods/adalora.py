@@ -43,8 +43,9 @@ class AdaLoRA:
         rank * projections + (initial_rank - rank) * projections * (1 - share of the way) ^ 3
 
     All of that is done by `kerasft.train`, which knows T; where Keras' own `fit` trains the model,
-    every triple stays, without the penalty. The scale is PEFT's up to the 1e-5 that it adds to the
-    rank.
+    every triple stays, without the penalty. A run whose best epoch was an earlier one ends with the
+    triples of that epoch. Where gradients are clipped, g is the one before. The scale is PEFT's up
+    to the 1e-5 that it adds to the rank, and never changes.
 
     Args:
         rank: how many triples a projection has at the end, on average.

@@ -108,15 +108,14 @@ class Fitted(keras.Model):
 
 def _replicas() -> int:
     """How many replicas make a step together."""
-    replica = tf.distribute.get_replica_context()
-    return 1 if replica is None else replica.num_replicas_in_sync
+    return tf.distribute.get_strategy().num_replicas_in_sync
 
 
 def _over_replicas(values: Any) -> Any:
     """The sum over all replicas."""
-    if _replicas() == 1:
-        return values
     replica = tf.distribute.get_replica_context()
+    if replica is None or replica.num_replicas_in_sync == 1:
+        return values
     return replica.all_reduce(tf.distribute.ReduceOp.SUM, values)
 
 
