@@ -26,7 +26,7 @@ OPTIONS = {
 
 
 def ours(name: str) -> str:
-    """PEFT's A [rank, inputs], E [rank, 1] and B [outputs, rank] are our P, lambda and Q, turned."""
+    """PEFT's A [rank, inputs], E [rank, 1] and B [outputs, rank] are our P, lambda, Q, turned."""
     site, _, kind = our_name(name, "bert").rpartition(".")
     return f"{site}.adalora_" + {"lora_A": "p", "lora_E": "lambda", "lora_B": "q"}[kind]
 

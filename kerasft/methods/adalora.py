@@ -74,7 +74,7 @@ class AdaLoRA:
     learning_rate: ClassVar[float] = 1e-3
     rank: int = 8
     initial_rank: int = 12
-    alpha: float = 16.0
+    alpha: float = 32.0
     dropout: float = 0.0
     targets: tuple[str, ...] = ("query", "value")
     blocks: tuple[int | str, ...] = ()

@@ -44,7 +44,7 @@ def left(backbone):
 
 
 def test_the_formula():
-    """f(x W + c + alpha / rank * x P diag(lambda) Q); without the lambda, or its place, it is off."""
+    """f(x W + c + alpha / rank * x P diag(lambda) Q); lambda is drawn, so it cannot be left out."""
     x, layer = random_like(2, 4, 5, seed=2), wrapped(dense(5, 6, activation="relu"))
     kernel, bias, p, values, q = numbers(*layer.base.weights, *(v.weight for v in layer.parts))
     update = 6.0 / 3 * (x @ p @ np.diag(values) @ q)
@@ -178,7 +178,7 @@ def test_a_short_training_ends_with_the_budget(steps):
     assert method.kept(steps, steps, 4) == 8
 
 
-def check_left(strategy=None):
+def check_left():
     """After a training so many triples are not 0, and not of each projection as many."""
     method = AdaLoRA(rank=2, initial_rank=6)
     pipe = _rig.pipeline("bert", method)
