@@ -71,7 +71,7 @@ class AdaLoRA:
     """
 
     name: ClassVar[str] = "adalora"
-    learning_rate: ClassVar[float] = 1e-3
+    learning_rate: ClassVar[float] = 5e-3
     rank: int = 8
     initial_rank: int = 12
     alpha: float = 32.0
