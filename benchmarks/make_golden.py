@@ -13,6 +13,7 @@ import shutil
 from pathlib import Path
 
 import torch
+from _golden_adalora import write_adalora
 from _golden_h5 import write_h5
 from _golden_methods import write_methods
 from _golden_models import FAMILIES, tokenizer_of, write_model
@@ -50,6 +51,8 @@ def main() -> None:
         make_family(args.out / family, family)
     if {"bert", "llama"} & set(args.only):
         write_methods(args.out)
+    if "bert" in args.only:
+        write_adalora(args.out)
     for folder in sorted(path for path in args.out.iterdir() if path.is_dir()):
         size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
         print(json.dumps({"folder": folder.name, "kilobytes": round(size / 1000)}))

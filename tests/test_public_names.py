@@ -66,6 +66,7 @@ ROOMS = {
 # Room -> name in recipes -> class.
 REGISTRIES = {
     "methods": {
+        "adalora": "AdaLoRA",
         "adapters": "Adapters",
         "bitfit": "BitFit",
         "chain": "Chain",
@@ -97,6 +98,8 @@ REGISTRIES = {
     },
 }
 OPTIONS = {
+    ("methods", "adalora"): """rank initial_rank alpha dropout targets blocks start end every beta1
+        beta2 orthogonality""",
     ("methods", "adapters"): "placement size activation scale blocks drop_first_blocks",
     ("methods", "bitfit"): "targets blocks",
     ("methods", "chain"): "methods",

@@ -12,7 +12,7 @@ from kerasft.methods._site_layers import (
     adapter_weights,
     set_adapter_weights,
 )
-from kerasft.methods._trainable import is_random_state
+from kerasft.methods._trainable import is_random_state, is_record
 
 FORMAT = 1
 # The options of a task that a head is made for; an adapter of other ones answers something else.
@@ -24,7 +24,8 @@ def fingerprint(adapted: Any) -> str:
     own = {id(v) for v in adapter_variables(adapted.backbone).values()}
     digest = hashlib.sha256()
     for path, variable in sorted(weights.named(adapted.weights).items()):
-        if id(variable) not in own and not is_random_state(variable):
+        noted = is_random_state(variable) or is_record(variable)
+        if id(variable) not in own and not noted:
             digest.update(path.encode())
             digest.update(np.asarray(variable, np.float32).tobytes())
     return digest.hexdigest()

@@ -13,7 +13,7 @@ from kerasft._core.weights import named
 from kerasft.backbones import ROLES, Site, sites
 from kerasft.backbones._surgery import around
 from kerasft.methods._projection import Projection
-from kerasft.methods._trainable import is_random_state, set_trainable
+from kerasft.methods._trainable import is_random_state, is_record, set_trainable
 
 import keras  # isort: skip  (kerasft.backbones has chosen the backend)
 
@@ -40,9 +40,10 @@ class SiteLayer(keras.layers.Layer):
 
     @property
     def own(self) -> list[Any]:
-        """The weights that the method added here."""
+        """The weights that the method added here, without what it notes in training."""
         inside = {id(v) for v in self.base.variables}
-        return [v for v in self.weights if id(v) not in inside and not is_random_state(v)]
+        added = [v for v in self.weights if id(v) not in inside]
+        return [v for v in added if not is_random_state(v) and not is_record(v)]
 
     def unwrap(self) -> Any:
         """Give back what was wrapped, as it was."""
@@ -137,6 +138,18 @@ def roles(targets: Any) -> tuple[str, ...]:
         f"`targets` is a list of projections, of: {', '.join(ROLES)}. "
         f"Received: targets={targets!r}." + nearest(str(wrong), ROLES)
     )
+
+
+def check_rank(site: Site, rank: int, option: str = "rank") -> None:
+    """Raise `InputError` if an update's rank is above the width of the projection at a site."""
+    shape = projection_of(site.layer)
+    width = min(shape.inputs, shape.outputs)
+    if rank > width:
+        raise InputError(
+            f"The rank of an update is at most the width of its projection: {site.path} "
+            f"has {shape.inputs} inputs and {shape.outputs} outputs, so at most {width}. "
+            f"Received: {option}={rank}."
+        )
 
 
 def put(

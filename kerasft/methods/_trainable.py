@@ -32,6 +32,21 @@ def is_held(variable: Any) -> bool:
     return getattr(variable, "kerasft_held", False)
 
 
+def record(variable: Any) -> Any:
+    """Mark a weight in which a method notes what it has seen in training.
+
+    No gradient moves it (see `hold`), the method does, so it is none of the weights that have to
+    stay as they are; checkpoints and saved models hold it, an adapter file does without it.
+    """
+    variable.kerasft_record = True
+    return hold(variable)
+
+
+def is_record(variable: Any) -> bool:
+    """Whether `record` has been said of a variable."""
+    return getattr(variable, "kerasft_record", False)
+
+
 def is_random_state(variable: Any) -> bool:
     """Whether a variable is the state of a random generator, which is never trained."""
     return variable.path.endswith("seed_generator_state")

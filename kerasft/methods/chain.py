@@ -11,6 +11,7 @@ from kerasft.methods import registry
 from kerasft.methods._paces import paces_of
 from kerasft.methods._site_layers import carried
 from kerasft.methods._trainable import set_trainable
+from kerasft.methods._watch import Watches, watch_of
 from kerasft.optimizers import Pace
 
 # Backbone -> id of each weight that learns -> name of the method that trains it. The weights alone
@@ -97,6 +98,12 @@ class Chain:
             if name is not None:
                 found[path] = share[name] * own[name].get(path, Pace())
         return found
+
+    def watch(self, backbone: Any, steps: int) -> Watches | None:
+        """What its methods do at every step of a training."""
+        found = [watch_of(method, backbone, steps) for method in self.methods]
+        found = [watch for watch in found if watch is not None]
+        return Watches(tuple(found)) if found else None
 
 
 def _rate(method: Any) -> float:

@@ -13,7 +13,7 @@ from kerasft._core.errors import InputError
 from kerasft.backbones import ROLES, Site, sites
 from kerasft.backbones._surgery import around
 from kerasft.methods._dense import fixed
-from kerasft.methods._site_layers import ProjectionLayer, carried, projection_of, put, roles
+from kerasft.methods._site_layers import ProjectionLayer, carried, check_rank, put, roles
 from kerasft.methods._trainable import hold
 from kerasft.optimizers import Pace
 
@@ -116,14 +116,7 @@ class LoRA:
                     f"method already. Received: {self}. Name `lora` before it in the chain; beside "
                     "`qlora` they cannot be."
                 )
-            shape = projection_of(site.layer)
-            width = min(shape.inputs, shape.outputs)
-            if self._rank(site) > width:
-                raise InputError(
-                    f"The rank of an update is at most the width of its projection: {site.path} "
-                    f"has {shape.inputs} inputs and {shape.outputs} outputs, so at most {width}. "
-                    f"Received: rank={self._rank(site)}."
-                )
+            check_rank(site, self._rank(site))
 
     def _rank(self, site: Site) -> int:
         return self.ranks.get(site.path, self.ranks.get(site.role, self.rank))

@@ -11,7 +11,7 @@ from kerasft._core.weights import named
 from kerasft.backbones import template_of
 from kerasft.backbones.crossing import input_names
 from kerasft.data import Feed, draw_of, encode_rows, encoder, feed_of
-from kerasft.methods import adapt
+from kerasft.methods import adapt, registry, watch_of
 from kerasft.optimizers import adamw
 from kerasft.pipeline import Pipeline
 from kerasft.tasks import TextClassification
@@ -123,12 +123,19 @@ def targets(task: Any, rows: int) -> np.ndarray:
     return task.targets(sample(task, rows))
 
 
+def watched(pipe: Pipeline, steps: int) -> Any:
+    """What the pipeline's method does at every step of a training of so many."""
+    method = registry.build(pipe.adapted.method_config)
+    return watch_of(method, pipe.backbone, steps)
+
+
 def stepped(
     pipe: Pipeline, steps: int = 2, objectives: tuple[Any, ...] = (), batch: tuple | None = None
 ) -> list[float]:
     """Train some steps with AdamW and weight decay on one batch; returns the losses."""
     optimizer = adamw(1e-2, pipe.model, weight_decay=0.1)
-    fitted = compiled(fitted_model(pipe), pipe.task, optimizer, objectives)
+    watch = watched(pipe, steps)
+    fitted = compiled(fitted_model(pipe), pipe.task, optimizer, objectives, watch)
     fitted.run_eagerly = True  # a step is over sooner than its graph is made
     if batch is None:
         x = tiny.features(pipe.model)
@@ -169,9 +176,10 @@ def fitted_with_sgd(
     with strategy.scope() if strategy else contextlib.nullcontext():
         pipe = build()
         bound = tuple(o.bind(pipe.model) for o in objectives)
-        fitted = compiled(fitted_model(pipe), pipe.task, keras.optimizers.SGD(rate), bound)
+        steps = 3 if rows is None else rows.plan.steps
+        model, optimizer = fitted_model(pipe), keras.optimizers.SGD(rate)
+        fitted = compiled(model, pipe.task, optimizer, bound, watched(pipe, steps))
     data = _random_rows(pipe) if rows is None else rows.dataset(rows.batches)
-    steps = 3 if rows is None else rows.plan.steps
     history = fitted.fit(data.repeat(), steps_per_epoch=steps, epochs=1, shuffle=False, verbose=0)
     return fitted, history.history["loss"][0]
 

@@ -24,11 +24,16 @@ class Fitted(keras.Model):
         model: the functional `keras.Model` of `task.build`.
         row_loss: a Keras loss whose `call(y, y_pred)` gives one value a row.
         objectives: bound objectives, each with a `weight` and `(forward, x, y, y_pred) -> [batch]`.
+        watch: what the method does at every step (see `kerasft.methods.watch_of`), or None. Its
+            penalty is trained on; the loss that is shown is without it.
     """
 
-    def __init__(self, model: Any, row_loss: Any, objectives: tuple[Any, ...] = ()):
+    def __init__(
+        self, model: Any, row_loss: Any, objectives: tuple[Any, ...] = (), watch: Any = None
+    ):
         super().__init__(name="fitted")
         self.model, self.row_loss, self.objectives = model, row_loss, objectives
+        self.watch = watch
         self.shown = ()
 
     @property
@@ -59,13 +64,21 @@ class Fitted(keras.Model):
         with tf.GradientTape() as tape:
             y_pred = self(x, training=True)
             total, count = self._summed(x, y, y_pred, sample_weight, training=True)
-            loss = self.optimizer.scale_loss(self._mean(total, count))
+            loss = self._mean(total, count)
+            if self.watch is not None:
+                # Every replica has the whole penalty, and their gradients are summed.
+                loss += self.watch.penalty() / _replicas()
+            loss = self.optimizer.scale_loss(loss)
         variables = self.trainable_weights
         gradients = zip(tape.gradient(loss, variables), variables)
         # What the head does not read has none: a pooler, a decoder's own output embeddings.
         known = [(_dense(g, v), v) for g, v in gradients if g is not None]
         summed = _over_replicas([g for g, _ in known])
-        self.optimizer.apply_gradients(zip(summed, [v for _, v in known]))
+        pairs = list(zip(summed, [v for _, v in known]))
+        scale = self.optimizer.scale_loss(1.0)  # read now: the optimizer changes it
+        self.optimizer.apply_gradients(pairs)
+        if self.watch is not None:
+            self.watch.after([(g / scale, v) for g, v in pairs])
         return self._shown(total, count, x, y, y_pred, sample_weight)
 
     def test_step(self, data):
@@ -93,6 +106,11 @@ class Fitted(keras.Model):
         return self.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
 
 
+def _replicas() -> int:
+    """How many replicas make a step together."""
+    return tf.distribute.get_strategy().num_replicas_in_sync
+
+
 def _over_replicas(values: Any) -> Any:
     """The sum over all replicas."""
     replica = tf.distribute.get_replica_context()
@@ -112,10 +130,12 @@ def _dense(gradient: Any, variable: Any) -> Any:
     return tf.math.unsorted_segment_sum(gradient.values, gradient.indices, variable.shape[0])
 
 
-def compiled(model: Any, task: Any, optimizer: Any, objectives: tuple[Any, ...] = ()) -> Fitted:
+def compiled(
+    model: Any, task: Any, optimizer: Any, objectives: tuple[Any, ...] = (), watch: Any = None
+) -> Fitted:
     """Wrap and compile a task's model; call it inside the strategy's scope."""
     loss = task.loss()
-    fitted = Fitted(model, loss, objectives)
+    fitted = Fitted(model, loss, objectives, watch)
     fitted.shown = task.metrics()
     fitted.compile(optimizer=optimizer, loss=loss, metrics=fitted.shown)
     # Built now, so that a checkpoint finds every variable before the first step.

@@ -15,6 +15,7 @@ from kerasft._core.seeds import set_seed
 from kerasft.backbones import template_of
 from kerasft.backbones.crossing import input_names
 from kerasft.data import Feed, draw_of, encode_rows, encoder, feed_of
+from kerasft.methods import is_record, watch_of
 from kerasft.optimizers import WarmupDecay, adamw
 from kerasft.pipeline import Pipeline
 from kerasft.training.callbacks.checkpoints import Store
@@ -106,8 +107,11 @@ class Run:
                 for part in ("train", "validation")
                 if part in self.prepared.sources
             }
-            optimizer = self._optimizer(model, fitted)
-            self.fitted = compiled(fitted, self.task, optimizer)
+            steps = self.feeds["train"].plan.steps * self.settings.epochs
+            backbone = model.get_layer("backbone").backbone
+            watch = watch_of(self.recipe.method_value(), backbone, steps)
+            optimizer = self._optimizer(model, fitted, steps)
+            self.fitted = compiled(fitted, self.task, optimizer, watch=watch)
 
     def _feed(self, part: str) -> Feed:
         pipe, source = self.pipe, self.prepared.sources[part]
@@ -126,9 +130,8 @@ class Run:
             draw=draw_of(task, pipe.tokenizer),
         )
 
-    def _optimizer(self, model: Any, fitted: Any) -> Any:
-        settings, epoch = self.settings, self.feeds["train"].plan.steps
-        steps = epoch * settings.epochs
+    def _optimizer(self, model: Any, fitted: Any, steps: int) -> Any:
+        settings = self.settings
         rate = WarmupDecay(
             self.recipe.learning_rate(), steps, round(steps * settings.warmup), settings.schedule
         )
@@ -138,7 +141,7 @@ class Run:
             weight_decay=settings.weight_decay,
             clip_norm=settings.clip_norm,
             paces=run_paces(self.recipe, model, fitted),
-            steps_per_epoch=epoch,
+            steps_per_epoch=self.feeds["train"].plan.steps,
         )
         if self.dtype != "mixed_float16":
             return made
@@ -275,7 +278,7 @@ def _size(variable: Any) -> int:
 
 def _frozen(model: Any) -> list[tuple[Any, bytes]]:
     """Frozen weights and digests of their values, to be compared after training."""
-    return [(v, _digest(v)) for v in model.weights if not v.trainable]
+    return [(v, _digest(v)) for v in model.weights if not v.trainable and not is_record(v)]
 
 
 def _digest(variable: Any) -> bytes:

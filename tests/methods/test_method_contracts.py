@@ -10,6 +10,7 @@ from kerasft.backbones import FAMILIES, sites
 from kerasft.backbones._surgery import around
 from kerasft.methods import (
     IA3,
+    AdaLoRA,
     Adapters,
     BitFit,
     Chain,
@@ -146,6 +147,13 @@ MEMBERS = (
     Member(BitFit(), biases, {"bert": ALL, "gpt2": STORED, "llama": CHOSEN}),
     Member(LayerNorm(), norms, {"": CHOSEN, "bert": ALL, "llama": STORED}),
     Member(Chain((LoRA(blocks=(1,)), BitFit(blocks=(0,)))), chained, {"bert": ALL, "gpt2": STORED}),
+    # Of 24 triples 4 go, fewer than the 6 of a projection: each has a number that moves.
+    Member(AdaLoRA(rank=5, initial_rank=6), added, {"bert": ALL, "gemma": MERGED, "f_net": CHOSEN}),
+    Member(
+        AdaLoRA(rank=5, initial_rank=6, targets=("query", "up")),
+        added,
+        {"gpt2": (*STORED, "adapter", "merge"), "albert": MERGED},
+    ),
     Member(IA3(), added, {"bert": ALL, "llama": ADAPTER, "f_net": CHOSEN}),
     Member(VeRA(), added, {"bert": ALL, "gemma": ADAPTER, "f_net": CHOSEN}),
     Member(Adapters(), added, {"bert": ALL, "gpt2": STORED, "f_net": CHOSEN}),
@@ -220,7 +228,7 @@ PAIRS = [
     if member.parts_on(family)
 ]
 LACKING = {_NO_MERGE, _NO_ADAPTER, _UNMERGEABLE}
-MERGEABLE = (LoRA, QLoRA, IA3, VeRA)
+MERGEABLE = (LoRA, AdaLoRA, QLoRA, IA3, VeRA)
 ALL_OR_NOTHING = (Full, HeadOnly, Freeze, GradualUnfreezing)
 
 

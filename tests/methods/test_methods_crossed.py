@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 from projections import moved
 
-from kerasft.methods import IA3, Adapters, Compacter, VeRA, carried, merge, unmergeable
+from kerasft.methods import IA3, AdaLoRA, Adapters, Compacter, VeRA, carried, merge, unmergeable
 from kerasft.testing import tiny
 from kerasft.testing._rig import answers
 
 METHODS = (
     IA3(targets=("key", "value", "cross_key", "cross_value", "down")),
+    AdaLoRA(rank=2, initial_rank=4, targets=("query", "value", "cross_query", "up")),
     VeRA(rank=4, targets=("query", "value", "cross_query", "up")),
     Adapters(size=4),
     Adapters("parallel", size=4),

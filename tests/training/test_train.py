@@ -13,6 +13,7 @@ from kerasft import InputError, train
 from kerasft._core import weights
 from kerasft._core.errors import KerasftError
 from kerasft._core.seeds import set_seed
+from kerasft.methods import is_record
 from kerasft.training.callbacks.checkpoints import Store
 from kerasft.training.callbacks.keeper import Keeper
 from kerasft.training.prepare import monitor_of, prepare_data
@@ -247,6 +248,7 @@ def test_float16_makes_finite_steps_at_its_scale(build, make_recipe):
 METHODS = {
     "freeze": "freeze",
     "lora": {"name": "lora", "rank": 2},
+    "adalora": {"name": "adalora", "rank": 2, "initial_rank": 4},
 }
 
 
@@ -263,7 +265,9 @@ def test_frozen_weights_stay_to_the_bit(make_recipe, tmp_path, monkeypatch, name
     after = weights.state_of(pipe.model)
     trained = {v.path for v in pipe.model.trainable_weights}
     moved = {path for path in after if np.any(after[path] != seen["before"][path])}
-    assert moved and moved <= trained
+    noted = {v.path for v in pipe.model.weights if is_record(v)}
+    assert moved > noted and moved - noted <= trained
+    assert bool(noted) == (name == "adalora")
     assert len(trained) < len(after)
     assert not (tmp_path / "run" / "logs").exists(), "TensorBoard's logs were not asked for"
     again = kerasft.load(tmp_path / "run")
