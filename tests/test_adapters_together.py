@@ -31,6 +31,7 @@ AB = TextClassification(labels=("a", "b"), max_length=32)
 TEXTS = [*tiny.ODD_TEXTS, "good film", "free prize now"]
 # Every method of the registry is served row by row, or says why it cannot be.
 SERVED = {
+    "adalora": {"initial_rank": 4, "rank": 2},
     "bitfit": {},
     "chain": {"methods": ["lora", "layer-norm"]},
     "head-only": {},
@@ -213,7 +214,7 @@ def test_texts_in_several_windows_keep_their_adapter(tmp_path, kind):
     assert mixed(many, pipes, texts) < 1e-5
 
 
-@pytest.mark.parametrize("beams", [1, 2])
+@pytest.mark.parametrize("beams", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_decoder_writes_with_the_adapter_of_each_row(tmp_path, beams):
     task = CausalLM(max_length=32, max_new_tokens=6, beams=beams)
     pipes = {
@@ -224,9 +225,10 @@ def test_a_decoder_writes_with_the_adapter_of_each_row(tmp_path, beams):
     }
     many, pipes = attached(tmp_path, pipes, trained("llama", task=task))
     texts = ["the film was", "good", "free prize call", "a story", "now", "you"]
-    got = many.predict(texts, adapter=["one", "two", ""] * 2)
-    for text, name, answer in zip(texts, ["one", "two", ""] * 2, got, strict=True):
-        assert answer == pipes[name].predict([text])[0]
+    names = ["one", "two", ""] * 2
+    got = many.predict(texts, adapter=names)
+    alone = {name: pipe.predict(texts) for name, pipe in pipes.items()}
+    assert got == [alone[name][row] for row, name in enumerate(names)]
     assert len({a["completion"] for a in many.predict(["good"] * 3, ["", "one", "two"])}) == 3
     many.export(tmp_path / "served")
     signatures = tf.saved_model.load(str(tmp_path / "served" / "1")).signatures

@@ -144,8 +144,8 @@ def _gained(change: Change, after: np.ndarray, before: np.ndarray) -> Change:
 def _refused(why: str) -> InputError:
     return InputError(
         "Adapters stand side by side where each is a function of one row of a projection, a bias "
-        "or a norm: lora, vera, ia3, bitfit, layer-norm, and chains of these. It cannot be so "
-        f"here: {why}. Serve this model on its own."
+        "or a norm: lora, adalora, vera, ia3, bitfit, layer-norm, and chains of these. It cannot "
+        f"be so here: {why}. Serve this model on its own."
     )
 
 

@@ -216,14 +216,19 @@ class AdaLoRALayer(ProjectionLayer):
         p, values, q = (part.importance() for part in self.parts)
         return values + ops.mean(p, axis=0) + ops.mean(q, axis=1)
 
-    def delta(self) -> np.ndarray:
-        """s P diag(lambda) Q in the kernel's shape, float64."""
+    def factors(self) -> tuple[np.ndarray, np.ndarray]:
+        """P diag(lambda) and s Q, float64."""
         p, values, q = (np.asarray(part.weight, np.float64) for part in self.parts)
-        return self.shape.as_kernel((p * values) @ q) * self.scale
+        return p * values, q * self.scale
+
+    def by_row(self, inside):
+        """The two factors."""
+        return inside.plus(*self.factors())
 
     def changed(self, kernel, bias):
         """The kernel with the update."""
-        return kernel + self.delta(), bias
+        left, right = self.factors()
+        return kernel + self.shape.as_kernel(left @ right), bias
 
 
 @dataclass(frozen=True)
