@@ -189,7 +189,8 @@ def test_in_a_graph_and_in_mixed_precision(case):
 
 @pytest.mark.parametrize("case", ["bert", "gemma2"])
 def test_in_a_graph_as_outside(case):
-    graph = tf.function(lambda x: run_packed(made(case), x))
+    backbone = made(case)
+    graph = tf.function(lambda x: run_packed(backbone, x))
     check_outputs(pieces(sequence(graph(packed()))), packed_of(case)[0])
 
 
