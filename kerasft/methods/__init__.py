@@ -28,6 +28,7 @@ _PARTS = {
     "ProjectionLayer": "_site_layers",
     "SiteLayer": "_site_layers",
     "carried": "_site_layers",
+    "Merged": "_site_layers",
     "merge": "_site_layers",
     "put": "_site_layers",
     "replaced": "_site_layers",

@@ -111,6 +111,12 @@ class Quantised(ProjectionLayer):
         """As they are: what is changed stands in `merged`."""
         return kernel, bias
 
+    def wrap(self):
+        """Take the activation over, and a kernel that `unwrap` has put back out again."""
+        super().wrap()
+        if self.built:
+            take_kernel(self.base)
+
     def unwrap(self):
         """Give back the projection, with the decoded kernel."""
         put_kernel(self.base, self.merged()[0].astype(np.float32), self.replaces[0])

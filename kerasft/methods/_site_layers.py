@@ -2,7 +2,7 @@
 
 import abc
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from kerasft._core.checks import nearest
 from kerasft._core.errors import InputError
 from kerasft._core.weights import named
 from kerasft.backbones import ROLES, Site, sites
-from kerasft.backbones._surgery import around
+from kerasft.backbones._surgery import around, inside
 from kerasft.methods._projection import Projection
 from kerasft.methods._trainable import is_random_state, is_record, set_trainable
 
@@ -49,9 +49,12 @@ class SiteLayer(keras.layers.Layer):
         """Give back what was wrapped, as it was."""
         return self.base
 
-    def by_row(self, inside: Any) -> Any:
-        """The change (`_by_row.Change`) that this layer makes of what is wrapped, given the change
-        inside of it; None where it is no function of each row of a projection."""
+    def wrap(self) -> None:
+        """Stand around what was wrapped again, after `unwrap`."""
+
+    def by_row(self, inner: Any) -> Any:
+        """The change (`_by_row.Change`) that this layer makes of the base, given that of what it
+        wraps; None where it is no function of each row of a projection."""
         return None
 
 
@@ -66,7 +69,8 @@ class ProjectionLayer(SiteLayer):
     def __init__(self, base: Any, site: str, kind: str):
         super().__init__(base, site, kind)
         self.shape = projection_of(base)
-        self.activation, base.activation = base.activation, keras.activations.linear
+        self.activation = base.activation
+        self.wrap()
 
     @property
     def biased(self) -> bool:
@@ -83,6 +87,10 @@ class ProjectionLayer(SiteLayer):
     def merged(self) -> tuple[np.ndarray, np.ndarray | None]:
         """`changed`, of what is wrapped."""
         return self.changed(*kernel_and_bias(self.base))
+
+    def wrap(self) -> None:
+        """Take the activation over."""
+        self.base.activation = keras.activations.linear
 
     def unwrap(self) -> Any:
         """Give back the projection with its activation."""
@@ -259,25 +267,80 @@ def unmergeable(backbone: Any) -> str:
     return next((layer.unmergeable for layer in found if layer.unmergeable), "")
 
 
-def merge(backbone: Any) -> Any:
+@dataclass(frozen=True, eq=False)
+class Merged:
+    """A merge, which can be undone.
+
+    Args:
+        backbone: the plain backbone.
+        parts: of each site, what stood there, the layer inside of it, and its kernel and bias.
+        trained: which of the backbone's weights learned.
+    """
+
+    backbone: Any
+    parts: tuple[tuple[Site, Any, Any, np.ndarray | None, np.ndarray | None], ...]
+    trained: frozenset[int]
+
+    def undo(self) -> Any:
+        """Put everything back as it was, to the last bit and with the same trained weights.
+
+        Weights that have moved since the merge are set back too. Gives the backbone.
+
+        Raises:
+            InputError: if it was undone already.
+        """
+        if carried(self.backbone):
+            raise InputError(
+                "What was merged stands in its place again, so the merge was undone. Received: a "
+                f"change at {carried(self.backbone)[0].path}."
+            )
+        for site, outermost, base, kernel, bias in self.parts:
+            for values, variable in ((kernel, base.kernel), (bias, getattr(base, "bias", None))):
+                if values is not None:
+                    variable.assign(values)
+            for layer in reversed(around(outermost)):
+                layer.wrap()
+                site.put(layer)
+        set_trainable(self.backbone, lambda variable: id(variable) in self.trained)
+        return self.backbone
+
+
+def merge(backbone: Any) -> Merged:
     """Add what methods have put beside the projections to their weights, in float64, in place.
 
-    The layers of the methods are taken away; what is left is the plain backbone.
+    The layers of the methods are taken away; what is left is the plain backbone. They are kept,
+    with the kernels as they were, by what is returned, for as long as that is.
+
+    Returns:
+        `Merged`, whose `undo()` takes the merge back.
 
     Raises:
         InputError: if there is nothing to merge (it was merged already), or it cannot be.
+
+    Example:
+        >>> done = merge(backbone)
+        >>> done.undo()
 
     Reference: Hu et al. 2021, "LoRA", section 4.1, https://arxiv.org/abs/2106.09685
     """
     reason = unmergeable(backbone)
     if reason:
         raise InputError(f"This {type(backbone).__name__} cannot be merged: {reason}.")
+    trained = frozenset(id(v) for v in backbone.weights if v.trainable)
+    parts = []
     for site in carried(backbone):
-        kernel, bias = site.layer.merged()
+        outermost, inner = site.layer, inside(site.layer)
+        kernel, bias = outermost.merged()
+        before = [_values(getattr(inner, name, None)) for name in ("kernel", "bias")]
+        parts.append((site, outermost, inner, *before))
         while isinstance(site.layer, SiteLayer):
             site.put(site.layer.unwrap())
         site.layer.kernel.assign(kernel.astype(np.float32))
         if bias is not None:
             site.layer.bias.assign(bias.astype(np.float32))
     set_trainable(backbone, lambda variable: True)
-    return backbone
+    return Merged(backbone, tuple(parts), trained)
+
+
+def _values(variable: Any) -> np.ndarray | None:
+    return None if variable is None else np.array(variable)

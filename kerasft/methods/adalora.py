@@ -221,9 +221,9 @@ class AdaLoRALayer(ProjectionLayer):
         p, values, q = (np.asarray(part.weight, np.float64) for part in self.parts)
         return p * values, q * self.scale
 
-    def by_row(self, inside):
+    def by_row(self, inner):
         """The two factors."""
-        return inside.plus(*self.factors())
+        return inner.plus(*self.factors())
 
     def changed(self, kernel, bias):
         """The kernel with the update."""

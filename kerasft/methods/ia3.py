@@ -73,10 +73,10 @@ class IA3Layer(ProjectionLayer):
             return self.activation(self.base(inputs * self.shape.beside_x(self.ia3_l)))
         return self.activation(self.base(inputs) * self.shape.beside_y(self.ia3_l))
 
-    def by_row(self, inside):
+    def by_row(self, inner):
         """The vector, of what is read or of what is given."""
         factors = np.asarray(self.ia3_l, np.float64)
-        return inside.reading(factors) if self.of_inputs else inside.scaled(factors)
+        return inner.reading(factors) if self.of_inputs else inner.scaled(factors)
 
     def changed(self, kernel, bias):
         """The kernel with its rows scaled, or with its columns scaled and the bias too."""

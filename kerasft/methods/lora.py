@@ -234,13 +234,13 @@ class LoRALayer(ProjectionLayer):
         left, right = (np.asarray(part, np.float64) for part in self.factors())
         return self.shape.as_kernel(left @ right) * self.scale
 
-    def by_row(self, inside):
+    def by_row(self, inner):
         """A and s B, of DoRA with the lengths of the columns."""
         left, right = (np.asarray(part, np.float64) for part in self.factors())
         if self.magnitude is None:
-            return inside.plus(left, right * self.scale)
+            return inner.plus(left, right * self.scale)
         share = self._share(np.asarray(self.base.kernel, np.float64) + self.delta())
-        found = inside.scaled(share).plus(left, right * self.scale * share)
+        found = inner.scaled(share).plus(left, right * self.scale * share)
         if self.base.bias is None:
             return found
         return found.shifted((1 - share) * np.asarray(self.base.bias, np.float64).reshape(-1))

@@ -125,9 +125,9 @@ class VeRALayer(ProjectionLayer):
         d, scale = (np.asarray(v, np.float64) for v in self.own)
         return a[: self.shape.inputs] * d, b[:, : self.shape.outputs] * scale
 
-    def by_row(self, inside):
+    def by_row(self, inner):
         """The two factors."""
-        return inside.plus(*self.factors())
+        return inner.plus(*self.factors())
 
     def changed(self, kernel, bias):
         """The kernel with the update."""

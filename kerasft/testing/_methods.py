@@ -281,7 +281,7 @@ def _merged_copy(case: Case) -> str | None:
 
 
 def _merge(case: Case) -> str | None:
-    """Merge in place; nothing can follow."""
+    """Merge in place, undo it, and merge again; nothing can follow."""
     if not carried(case.pipe.backbone):
         return _NO_MERGE
     if unmergeable(case.pipe.backbone):
@@ -292,8 +292,16 @@ def _merge(case: Case) -> str | None:
     before = _rig.answers(case.pipe.model, x)
     moved = difference(before["output"], fresh["output"])
     equal(moved > 1e-3, True, f"what is trained moves the answers ({moved:.2g})")
-    merge(backbone)
+    own, trained = _rig.values(backbone.weights), _rig.trainable(case.pipe.model)
+    done = merge(backbone)
     close(_rig.answers(case.pipe.model, x), before, 1e-5, "after the merge the")
+    done.undo()
+    same(_rig.answers(case.pipe.model, x), before, "after the merge was undone the")
+    same(_rig.values(backbone.weights), own, "after the merge was undone the weight")
+    same_names(_rig.trainable(case.pipe.model), trained, "trained weights after the undoing")
+    with refused("was undone", "undoing a merge twice"):
+        done.undo()
+    merge(backbone)
     same_names(weights.named(backbone.weights), case.pristine, "weights after the merge")
     with refused("it was merged", "merging twice"):
         merge(backbone)
