@@ -163,6 +163,12 @@ def predict(
         str | None,
         typer.Option(help="Labels to choose from, with commas: for zero-shot-classification."),
     ] = None,
+    adapter: Annotated[
+        str | None,
+        typer.Option(
+            help="An adapter file, or a run with an adapter, on RUN's base.", show_default=False
+        ),
+    ] = None,
 ) -> None:
     """Answer every row of DATA: one JSON line a row, keys as in the SavedModel's outputs."""
     import kerasft as kf
@@ -170,7 +176,10 @@ def predict(
     start_quietly()
     with results() as stdout:
         given = {} if labels is None else {"given": {"labels": _labels(labels)}}
-        _write(kf.load(run).predict_rows(data, **given), out, stdout)
+        pipe = kf.load(run)
+        if adapter is not None:
+            pipe = _attached(pipe, [adapter]).alone(_stem(adapter))
+        _write(pipe.predict_rows(data, **given), out, stdout)
 
 
 @app.command(
@@ -265,13 +274,40 @@ def export(
         int | None,
         typer.Option(min=1, help="Version; the next free one if not given."),
     ] = None,
+    adapters: Annotated[
+        str | None,
+        typer.Option(
+            help="Adapter files, or runs with adapters, on RUN's base, with commas: each row of a "
+            "request names its own as `adapter`, the file's name without .safetensors.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Write a SavedModel for TF Serving, load it again, and compare its answers."""
     import kerasft as kf
 
     start_quietly()
     with results() as stdout:
-        print(kf.load(run).export(folder, version=version), file=stdout)
+        pipe = kf.load(run)
+        made = pipe if adapters is None else _attached(pipe, _labels(adapters))
+        print(made.export(folder, version=version), file=stdout)
+
+
+def _attached(pipe: Any, places: list[str]) -> Any:
+    """A run's base with adapters, each by the name of its file or folder."""
+    import kerasft as kf
+
+    if not places:
+        raise kf.InputError("--adapters names files or runs. Received: nothing between commas.")
+    many = kf.Adapters(pipe)
+    for place in places:
+        many.attach(_stem(place), place)
+    return many
+
+
+def _stem(place: str) -> str:
+    """The name of an adapter's file or folder."""
+    return place.rstrip("/").rsplit("/", 1)[-1].removesuffix(".safetensors")
 
 
 def _labels(text: str) -> list[str]:

@@ -81,7 +81,13 @@ def read_adapter(path: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     return arrays, notes
 
 
-def load_adapter(path: str, adapted: Any, head: dict[str, Any], facts: dict[str, Any]) -> None:
+def load_adapter(
+    path: str,
+    adapted: Any,
+    head: dict[str, Any],
+    facts: dict[str, Any],
+    told: str | None = None,
+) -> None:
     """Set an adapter's weights and its head's, all or none.
 
     Args:
@@ -89,11 +95,13 @@ def load_adapter(path: str, adapted: Any, head: dict[str, Any], facts: dict[str,
         adapted: the backbone with the same method.
         head: the variables above the backbone by path.
         facts: as in `save_adapter`.
+        told: what messages call the file.
 
     Raises:
         InputError: says what differs.
     """
     arrays, notes = read_adapter(path)
+    path = told or path
     for key, here in (("method", adapted.method_config), ("base", adapted.description)):
         there = notes.get(key)
         if key == "base":

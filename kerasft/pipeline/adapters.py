@@ -1,6 +1,7 @@
 """Several adapters on one base: attach, answer each row by its own, add up, export together."""
 
 import os
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,7 @@ from kerasft._core.checks import nearest
 from kerasft._core.errors import InputError
 from kerasft.backbones import build_backbone
 from kerasft.backbones._surgery import own_weights
+from kerasft.backbones.saved import saved_folder
 from kerasft.data import input_specs, tensors_of
 from kerasft.methods import (
     Change,
@@ -119,8 +121,9 @@ class Adapters:
 
         Args:
             name: what rows call it.
-            adapter: an adapter file (`Pipeline.save_adapter`) that was trained on this base, or a
-                mapping from attached adapters to weights: their weighted sum.
+            adapter: an adapter file (`Pipeline.save_adapter`) that was trained on this base, the
+                folder of a run that holds one, or a mapping from attached adapters to weights:
+                their weighted sum.
             head: of a sum: the adapter whose head it takes, instead of the mean.
 
         Raises:
@@ -136,8 +139,12 @@ class Adapters:
             self._attached[name] = self._sum(adapter, head)
         elif head is not None:
             raise InputError(f"Only a sum borrows a head. Received: {adapter}, head={head!r}.")
+        elif saved_folder(adapter) is not None:
+            with tempfile.TemporaryDirectory() as folder:
+                own = Pipeline.load(adapter).save_adapter(os.path.join(folder, "own.safetensors"))
+                self._attached[name] = self._read(own, os.fspath(adapter))
         else:
-            self._attached[name] = self._read(os.fspath(adapter))
+            self._attached[name] = self._read(os.fspath(adapter), os.fspath(adapter))
         self._together = None
 
     def detach(self, name: str) -> None:
@@ -286,18 +293,19 @@ class Adapters:
             self._holding = (key, self._made(name))
         return self._filled(self._holding[1], name)
 
-    def _read(self, path: str) -> _Attached:
+    def _read(self, path: str, told: str) -> _Attached:
+        """The adapter of a file; messages call it `told`."""
         _, notes = read_adapter(path)
         try:
             task, method = tasks.build(notes["task"]), notes["method"]
             key = repr((tasks.config(task), method))
         except (KeyError, TypeError, ValueError) as error:
-            raise InputError(f"{path} does not say what it was trained for: {error!r}.") from error
-        self._check_task(task, path)
+            raise InputError(f"{told} does not say what it was trained for: {error!r}.") from error
+        self._check_task(task, told)
         if self._holding is None or self._holding[0] != key:
             self._holding = (key, self._pipeline(task, method))
         pipe = self._holding[1]
-        pipe.load_adapter(path)
+        pipe.load_adapter(path, told)
         copied = {name: np.array(v) for name, v in adapter_weights(pipe.backbone).items()}
         return _Attached(*self._parts(pipe), method, copied)
 

@@ -426,10 +426,11 @@ class Pipeline:
         head = {v.path: np.asarray(v) for v in self.head_variables}
         return save_adapter(os.fspath(path), self.adapted, head, self._facts())
 
-    def load_adapter(self, path: str | os.PathLike) -> None:
-        """Set the adapter's weights and head; `InputError` if base, method or tokenizer differ."""
+    def load_adapter(self, path: str | os.PathLike, told: str | None = None) -> None:
+        """Set the adapter's weights and head; `InputError`, which calls the file `told`, if base,
+        method, tokenizer or labels differ."""
         head = {v.path: v for v in self.head_variables}
-        load_adapter(os.fspath(path), self.adapted, head, self._facts())
+        load_adapter(os.fspath(path), self.adapted, head, self._facts(), told)
 
     def _facts(self) -> dict[str, Any]:
         """What an adapter is for, beside the base: without it its head answers another question."""
