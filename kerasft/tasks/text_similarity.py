@@ -242,6 +242,11 @@ class TextSimilarity:
             return TripletLoss(self.margin)
         return NegativesLoss(self.scale, self.symmetric)
 
+    @property
+    def whole_batch(self) -> bool:
+        """Whether the loss of a row depends on the other rows of the batch."""
+        return self.objective == "multiple-negatives"
+
     def metrics(self) -> list[Any]:
         """What the progress bar shows: how often the passage is nearest; of scores the error."""
         from kerasft.tasks._embedding import CosineError, Nearest

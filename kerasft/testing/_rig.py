@@ -163,6 +163,7 @@ def fitted_with_sgd(
     objectives: tuple[Any, ...] = (),
     rate: float = 0.02,
     rows: Feed | None = None,
+    parts: int = 1,
 ) -> tuple[Fitted, float]:
     """Fit three batches, the last of one row, under a strategy; the model and its loss.
 
@@ -172,13 +173,14 @@ def fitted_with_sgd(
         objectives: objectives that are bound to the model.
         rate: the learning rate.
         rows: the batches (see `feed`); random ids when None.
+        parts: in how many parts each replica takes its rows of a batch.
     """
     with strategy.scope() if strategy else contextlib.nullcontext():
         pipe = build()
         bound = tuple(o.bind(pipe.model) for o in objectives)
         steps = 3 if rows is None else rows.plan.steps
         model, optimizer = fitted_model(pipe), keras.optimizers.SGD(rate)
-        fitted = compiled(model, pipe.task, optimizer, bound, watched(pipe, steps))
+        fitted = compiled(model, pipe.task, optimizer, bound, watched(pipe, steps), parts)
     data = _random_rows(pipe) if rows is None else rows.dataset(rows.batches)
     history = fitted.fit(data.repeat(), steps_per_epoch=steps, epochs=1, shuffle=False, verbose=0)
     return fitted, history.history["loss"][0]

@@ -165,7 +165,8 @@ def _step_seconds(prepared: Prepared, model: Any, batch: tuple) -> float:
     from kerasft.optimizers import adamw
     from kerasft.training.fitted import compiled
 
-    fitted = compiled(model, prepared.task, adamw(1e-9, model))
+    parts = prepared.recipe.training.gradient_accumulation
+    fitted = compiled(model, prepared.task, adamw(1e-9, model), parts=parts)
     times = []
     for _ in range(4):
         started = time.perf_counter()

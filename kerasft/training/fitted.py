@@ -1,5 +1,6 @@
 """The one `keras.Model` with a loss of its own: exact means over rows, and objectives."""
 
+from itertools import pairwise
 from typing import Any
 
 from kerasft._core import stack
@@ -26,14 +27,21 @@ class Fitted(keras.Model):
         objectives: bound objectives, each with a `weight` and `(forward, x, y, y_pred) -> [batch]`.
         watch: what the method does at every step (see `kerasft.methods.watch_of`), or None. Its
             penalty is trained on; the loss that is shown is without it.
+        parts: in how many parts the rows of a step go through the model, one after another; their
+            gradients are added up, which is the gradient of the whole batch.
     """
 
     def __init__(
-        self, model: Any, row_loss: Any, objectives: tuple[Any, ...] = (), watch: Any = None
+        self,
+        model: Any,
+        row_loss: Any,
+        objectives: tuple[Any, ...] = (),
+        watch: Any = None,
+        parts: int = 1,
     ):
         super().__init__(name="fitted")
         self.model, self.row_loss, self.objectives = model, row_loss, objectives
-        self.watch = watch
+        self.watch, self.parts = watch, parts
         self.shown = ()
 
     @property
@@ -61,25 +69,41 @@ class Fitted(keras.Model):
     def train_step(self, data):
         """One update."""
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-        with tf.GradientTape() as tape:
-            y_pred = self(x, training=True)
-            total, count = self._summed(x, y, y_pred, sample_weight, training=True)
-            loss = self._mean(total, count)
-            if self.watch is not None:
-                # Every replica has the whole penalty, and their gradients are summed.
-                loss += self.watch.penalty() / _replicas()
-            loss = self.optimizer.scale_loss(loss)
-        variables = self.trainable_weights
-        gradients = zip(tape.gradient(loss, variables), variables)
+        count = _weight_of(x, sample_weight)
+        gradients, total, y_pred = [], 0.0, []
+        for number, part in enumerate(_split((x, y, sample_weight), self.parts)):
+            own, own_gradients, said = self._gradients(*part, count, first=number == 0)
+            total += own
+            y_pred.append(said)
+            gradients.append(own_gradients)
         # What the head does not read has none: a pooler, a decoder's own output embeddings.
-        known = [(_dense(g, v), v) for g, v in gradients if g is not None]
+        known = [
+            (own[0] if len(own) == 1 else tf.add_n(own), v)
+            for own, v in zip(zip(*gradients), self.trainable_weights)
+            if own[0] is not None
+        ]
         summed = _over_replicas([g for g, _ in known])
         pairs = list(zip(summed, [v for _, v in known]))
         scale = self.optimizer.scale_loss(1.0)  # read now: the optimizer changes it
         self.optimizer.apply_gradients(pairs)
         if self.watch is not None:
             self.watch.after([(g / scale, v) for g, v in pairs])
-        return self._shown(total, count, x, y, y_pred, sample_weight)
+        said = y_pred[0] if len(y_pred) == 1 else tf.concat(y_pred, 0)
+        return self._shown(total, count, x, y, said, sample_weight)
+
+    def _gradients(self, x, y, sample_weight, count, first):
+        """Summed loss of some rows, its gradients as a share of the batch's mean, the outputs."""
+        with tf.GradientTape() as tape:
+            y_pred = self(x, training=True)
+            total, _ = self._summed(x, y, y_pred, sample_weight, training=True)
+            loss = self._mean(total, count)
+            if self.watch is not None and first:
+                # Every replica has the whole penalty, and their gradients are summed.
+                loss += self.watch.penalty() / _replicas()
+            loss = self.optimizer.scale_loss(loss)
+        variables = self.trainable_weights
+        found = tape.gradient(loss, variables)
+        return total, [g if g is None else _dense(g, v) for g, v in zip(found, variables)], y_pred
 
     def test_step(self, data):
         """Loss and metrics of one batch."""
@@ -104,6 +128,25 @@ class Fitted(keras.Model):
         """Running loss and metrics. A replica with fewer rows than another weighs less."""
         self.metrics[0].update_state(total / tf.maximum(count, 1e-12), sample_weight=count)
         return self.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
+
+
+def _weight_of(x: Any, sample_weight: Any) -> Any:
+    """The sum of the weights of the rows, which weigh 1 where none is given."""
+    if sample_weight is not None:
+        return tf.reduce_sum(tf.cast(sample_weight, tf.float32))
+    return tf.cast(tf.shape(next(iter(x.values())))[0], tf.float32)
+
+
+def _split(data: Any, parts: int) -> list[Any]:
+    """A structure of [rows, ...] in so many parts of nearly as many rows."""
+    if parts == 1:
+        return [data]
+    rows = tf.shape(tf.nest.flatten(data)[0])[0]
+    edges = [number * rows // parts for number in range(parts + 1)]
+    return [
+        tf.nest.map_structure(lambda v, a=a, b=b: v if v is None else v[a:b], data)
+        for a, b in pairwise(edges)
+    ]
 
 
 def _replicas() -> int:
@@ -131,11 +174,16 @@ def _dense(gradient: Any, variable: Any) -> Any:
 
 
 def compiled(
-    model: Any, task: Any, optimizer: Any, objectives: tuple[Any, ...] = (), watch: Any = None
+    model: Any,
+    task: Any,
+    optimizer: Any,
+    objectives: tuple[Any, ...] = (),
+    watch: Any = None,
+    parts: int = 1,
 ) -> Fitted:
     """Wrap and compile a task's model; call it inside the strategy's scope."""
     loss = task.loss()
-    fitted = Fitted(model, loss, objectives, watch)
+    fitted = Fitted(model, loss, objectives, watch, parts)
     fitted.shown = task.metrics()
     fitted.compile(optimizer=optimizer, loss=loss, metrics=fitted.shown)
     # Built now, so that a checkpoint finds every variable before the first step.

@@ -42,8 +42,9 @@ def prepare_data(recipe: Recipe, empty: str = "error") -> Prepared:
     """Open, check and split the data, and find the labels.
 
     Raises:
-        InputError: for data that cannot be read, or hold fewer than two labels, or a
-            `training.monitor` that the history will not have.
+        InputError: for data that cannot be read, or hold fewer than two labels, a
+            `training.monitor` that the history will not have, or a task whose batches cannot be
+            taken in parts.
     """
     task = dataclasses.replace(recipe.task_value(), max_length=recipe.data.max_length)
     headed = any(f.name == "head_dropout" for f in dataclasses.fields(task))
@@ -54,6 +55,13 @@ def prepare_data(recipe: Recipe, empty: str = "error") -> Prepared:
         head = None  # a head for another task
     if head is not None:
         task = task.with_head(head)
+    parts = recipe.training.gradient_accumulation
+    if parts > 1 and getattr(task, "whole_batch", False):
+        raise InputError(
+            f"Each row of {task.name} learns from the other rows of its batch, which parts would "
+            f"take from it. Received: training.gradient_accumulation={parts}. Leave it at 1, or "
+            "take another task.objective."
+        )
     data = recipe.data
     spec = DataSpec(
         data.source("train"),

@@ -129,6 +129,8 @@ class Training(Section):
     Args:
         epochs: passes over the training rows.
         batch_size: rows of one step, over all replicas.
+        gradient_accumulation: parts of a step's rows that go through the model one after another,
+            with the gradients added up: the same step in less memory.
         learning_rate: peak, per step; None: `rate_for(method)`.
         layer_decay: factor in (0, 1] by which each block learns slower than the one above it: the
             last block of n at learning_rate * layer_decay, the embeddings at layer_decay^(n + 1)
@@ -154,6 +156,7 @@ class Training(Section):
 
     epochs: Whole = Field(3, ge=1, description="a whole number, at least 1")
     batch_size: Whole = Field(32, ge=1, description="a whole number, at least 1")
+    gradient_accumulation: Whole = Field(1, ge=1, description="a whole number, at least 1")
     learning_rate: Real | None = Field(None, gt=0, description="a number above 0, or null")
     layer_decay: Real | None = Field(
         None, gt=0, le=1, description="a factor above 0, at most 1, or null"

@@ -111,7 +111,13 @@ class Run:
             backbone = model.get_layer("backbone").backbone
             watch = watch_of(self.recipe.method_value(), backbone, steps)
             optimizer = self._optimizer(model, fitted, steps)
-            self.fitted = compiled(fitted, self.task, optimizer, watch=watch)
+            self.fitted = compiled(
+                fitted,
+                self.task,
+                optimizer,
+                watch=watch,
+                parts=self.settings.gradient_accumulation,
+            )
 
     def _feed(self, part: str) -> Feed:
         pipe, source = self.pipe, self.prepared.sources[part]

@@ -232,3 +232,38 @@ def test_every_variable_is_there_before_the_first_step():
     before = len(fitted.optimizer.variables)
     fitted.fit(data(), verbose=0, shuffle=False)
     assert len(fitted.optimizer.variables) == before
+
+
+# --- parts of a batch -----------------------------------------------------------------------------
+
+
+def check_parts(parts, rows=ROWS, weighted=True):
+    """A step in parts is the step of the whole batch: weights, loss and metrics."""
+    more = (np.linspace(0.5, 2, ROWS).astype(np.float32)[:rows],) if weighted else ()
+    batch = ({"token_ids": IDS[:rows]}, Y[:rows], *more)
+    whole, split = (
+        compiled(small(), TASK, keras.optimizers.SGD(0.5), parts=n) for n in (1, parts)
+    )
+    found = [model.train_on_batch(*batch, return_dict=True) for model in (whole, split)]
+    np.testing.assert_allclose([*found[1].values()], [*found[0].values()], rtol=1e-6)
+    for one, other in zip(whole.weights, split.weights, strict=True):
+        np.testing.assert_allclose(np.asarray(other), np.asarray(one), atol=1e-6)
+    assert np.abs(np.asarray(whole.weights[0]) - np.asarray(small().weights[0])).max() > 1e-3
+
+
+@pytest.mark.parametrize("parts", [2, 3, ROWS, ROWS + 2])
+@pytest.mark.parametrize("weighted", [True, False])
+def test_a_step_in_parts_is_the_step_of_the_batch(parts, weighted):
+    check_parts(parts, weighted=weighted)
+
+
+def test_a_mean_of_each_part_is_caught(monkeypatch):
+    """Seven rows in three parts: the mean of the parts' means is another number."""
+    plain = Fitted._gradients
+
+    def own_mean(self, x, y, sample_weight, count, first):
+        return plain(self, x, y, sample_weight, 3 * module._weight_of(x, sample_weight), first)
+
+    monkeypatch.setattr(Fitted, "_gradients", own_mean)
+    with pytest.raises(AssertionError):
+        check_parts(3, weighted=False)
