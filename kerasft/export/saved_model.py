@@ -83,15 +83,24 @@ def write_saved_model(pipe: Any, folder: str, adapters: Any = None) -> None:
     module.weights = [v.value for v in pipe.model.variables]
     module.tables = list(adapters.variables) if adapters else []
     module.tokenizer = pipe.tokenizer
-    served = functions_of(pipe)
-    if adapters:
-        served = {name: adapters.by_adapter(*parts) for name, parts in served.items()}
-    # Without autograph, which would wrap the errors of our own code.
-    signatures = {
-        name: tf.function(function, input_signature=specs, autograph=False)
-        for name, (function, specs) in served.items()
-    }
-    tf.saved_model.save(module, folder, signatures=signatures)
+    tf.saved_model.save(module, folder, signatures=signatures_of(pipe, adapters))
+
+
+def signatures_of(pipe: Any, adapters: Any = None) -> dict[str, Any]:
+    """The signatures, traced: name -> concrete function."""
+    import tensorflow as tf
+
+    served, found = functions_of(pipe), {}
+    for name, parts in served.items():
+        function, specs = adapters.by_adapter(*parts) if adapters else parts
+        # Without autograph, which would wrap the errors of our own code.
+        made = tf.function(function, input_signature=specs, autograph=False)
+        try:
+            found[name] = made.get_concrete_function()
+        except InputError:
+            if name != "tokenize":  # a tokenizer whose pieces are not made in the graph has none
+                raise
+    return found
 
 
 def functions_of(pipe: Any) -> dict[str, tuple[Any, list[Any]]]:
@@ -115,9 +124,8 @@ def functions_of(pipe: Any) -> dict[str, tuple[Any, list[Any]]]:
     ]
     given = [_named(spec, name) for name, spec in input_specs(task).items()]
     found = {"serving_default": (serving_default, given), "token_ids": (token_ids, ids)}
-    texts = [tf.TensorSpec([None], tf.string, name="text")]
-    if _has_pieces(pipe.tokenizer):
-        found["tokenize"] = (lambda text: tokenized(pipe.tokenizer, text), texts)
+    text = tf.TensorSpec([None], tf.string, name="text")
+    found["tokenize"] = (lambda text: tokenized(pipe.tokenizer, text), [text])
     further = task.signatures(pipe) if hasattr(task, "signatures") else {}
     return found | {n: (f.python_function, list(f.input_signature)) for n, f in further.items()}
 
@@ -140,20 +148,6 @@ def tokenized(tokenizer: Any, texts: Any) -> dict[str, Any]:
     fill = {"token_ids": (found.ids, template_of(tokenizer).pad)}
     fill |= {"start": (found.start, -1), "end": (found.end, -1)}
     return {name: ragged.to_tensor(pad) for name, (ragged, pad) in fill.items()}
-
-
-def _has_pieces(tokenizer: Any) -> bool:
-    """Whether the tokenizer's pieces are made in the graph."""
-    import tensorflow as tf
-
-    spec = tf.TensorSpec([None], tf.string)
-    try:
-        tf.function(lambda text: tokenized(tokenizer, text), autograph=False).get_concrete_function(
-            spec
-        )
-    except InputError:
-        return False
-    return True
 
 
 def _named(spec: Any, name: str) -> Any:
