@@ -6,7 +6,7 @@ from kerasft._core import stack
 from kerasft._core.errors import InputError
 from kerasft.backbones import build_backbone, describe_backbone, lm_logits, run_packed
 from kerasft.backbones.crossing import steady
-from kerasft.backbones.prompts import run_prompted
+from kerasft.backbones.prompts import run_prompted, virtual_tokens
 from kerasft.backbones.vocabulary import token_table
 from kerasft.methods import registry
 from kerasft.methods._site_layers import carried
@@ -52,6 +52,22 @@ class Adapted(keras.layers.Layer):
             sequence = outputs["sequence_output"] if isinstance(outputs, dict) else outputs
             return {"sequence_output": sequence, "token_table": keras.ops.cast(whole, "float32")}
         return lm_logits(self.backbone, outputs) if logits else outputs
+
+    def compute_output_spec(self, inputs, training=None, logits=False, table=False):
+        """What `call` gives, as Keras asks when it connects layers.
+
+        The graph of a plain backbone knows it already, and Keras' own way, to trace all of `call`,
+        takes longer than everything else that building a model does.
+        """
+        names = {i.name for i in self.backbone.inputs}
+        if table or set(inputs) != names or virtual_tokens(self.backbone):
+            return super().compute_output_spec(
+                inputs, training=training, logits=logits, table=table
+            )
+        found = self.backbone.compute_output_spec(inputs)
+        if not logits:
+            return found
+        return keras.KerasTensor((*found.shape[:-1], self.backbone.vocabulary_size), "float32")
 
     def get_config(self):
         """Description of the backbone, and the method."""

@@ -375,7 +375,7 @@ def _bfloat16(case: Case) -> None:
     equal(bool(np.isfinite(losses).all()), True, f"finite losses ({losses})")
 
 
-def _replicas(case: Case) -> str | None:
+def _replicas(case: Case, eager: bool = True) -> str | None:
     strategy = _rig.replicas()
     if strategy is None:
         return "there is one CPU device; two are set with tf.config"
@@ -385,13 +385,17 @@ def _replicas(case: Case) -> str | None:
         tiny.randomize(pipe.model, seed=2, scale=0.15)
         return pipe
 
-    one, loss = _rig.fitted_with_sgd(None, build)
+    one, loss = _rig.fitted_with_sgd(None, build, eager=True)
     # In parts, which gradient accumulation takes of each replica's rows; some are empty.
-    two, loss_of_two = _rig.fitted_with_sgd(strategy, build, parts=2)
+    two, loss_of_two = _rig.fitted_with_sgd(strategy, build, parts=2, eager=eager)
     close(loss_of_two, loss, 1e-5, "the loss on two replicas")
     wanted = _rig.values(one.model.weights)
     close(_rig.values(two.model.weights), wanted, 1e-6, "two replicas:", absolute=True)
     return None
+
+
+def _replicas_in_graph(case: Case) -> str | None:
+    return _replicas(case, eager=False)
 
 
 METHOD_PARTS: dict[str, Callable[[Case], str | None]] = {
@@ -405,5 +409,6 @@ METHOD_PARTS: dict[str, Callable[[Case], str | None]] = {
     "merged copy": _merged_copy,
     "bfloat16": _bfloat16,
     "replicas": _replicas,
+    "replicas in a graph": _replicas_in_graph,
     "merge": _merge,
 }

@@ -164,6 +164,7 @@ def fitted_with_sgd(
     rate: float = 0.02,
     rows: Feed | None = None,
     parts: int = 1,
+    eager: bool = False,
 ) -> tuple[Fitted, float]:
     """Fit three batches, the last of one row, under a strategy; the model and its loss.
 
@@ -174,6 +175,7 @@ def fitted_with_sgd(
         rate: the learning rate.
         rows: the batches (see `feed`); random ids when None.
         parts: in how many parts each replica takes its rows of a batch.
+        eager: without a graph, which takes longer to make than three steps take.
     """
     with strategy.scope() if strategy else contextlib.nullcontext():
         pipe = build()
@@ -181,6 +183,7 @@ def fitted_with_sgd(
         steps = 3 if rows is None else rows.plan.steps
         model, optimizer = fitted_model(pipe), keras.optimizers.SGD(rate)
         fitted = compiled(model, pipe.task, optimizer, bound, watched(pipe, steps), parts)
+        fitted.run_eagerly = eager
     data = _random_rows(pipe) if rows is None else rows.dataset(rows.batches)
     history = fitted.fit(data.repeat(), steps_per_epoch=steps, epochs=1, shuffle=False, verbose=0)
     return fitted, history.history["loss"][0]

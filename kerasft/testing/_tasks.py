@@ -289,10 +289,10 @@ def _replicas(case: Case) -> str | None:
     def build() -> Pipeline:
         return _rig.pipeline(case.family, "full", task)
 
-    one, loss = _rig.fitted_with_sgd(None, build, rows=case.feed)
-    # In parts, which gradient accumulation takes of each replica's rows; some are empty.
+    # In parts, which gradient accumulation takes of the rows; some are empty.
     parts = 1 if getattr(task, "whole_batch", False) else 2
-    two, loss_of_two = _rig.fitted_with_sgd(strategy, build, rows=case.feed, parts=parts)
+    one, loss = _rig.fitted_with_sgd(None, build, rows=case.feed, parts=parts, eager=True)
+    two, loss_of_two = _rig.fitted_with_sgd(strategy, build, rows=case.feed)
     close(loss_of_two, loss, 1e-5, "the loss on two replicas")
     wanted, found = _rig.values(one.model.weights), _rig.values(two.model.weights)
     most = 1e-6

@@ -241,9 +241,7 @@ def check_parts(parts, rows=ROWS, weighted=True):
     """A step in parts is the step of the whole batch: weights, loss and metrics."""
     more = (np.linspace(0.5, 2, ROWS).astype(np.float32)[:rows],) if weighted else ()
     batch = ({"token_ids": IDS[:rows]}, Y[:rows], *more)
-    whole, split = (
-        compiled(small(), TASK, keras.optimizers.SGD(0.5), parts=n) for n in (1, parts)
-    )
+    whole, split = (compiled(small(), TASK, keras.optimizers.SGD(0.5), parts=n) for n in (1, parts))
     found = [model.train_on_batch(*batch, return_dict=True) for model in (whole, split)]
     np.testing.assert_allclose([*found[1].values()], [*found[0].values()], rtol=1e-6)
     for one, other in zip(whole.weights, split.weights, strict=True):
