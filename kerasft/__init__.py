@@ -35,6 +35,7 @@ _NAMES = {
     "load": "kerasft.training.build",
     "quickstart": "kerasft.training.quickstart",
     "save_peft": "kerasft.pipeline.peft",
+    "save_preset": "kerasft.pipeline.preset",
     "train": "kerasft.training.train",
     "zero_shot": "kerasft.training.build",
 }
