@@ -10,6 +10,8 @@ import pytest
 import kerasft
 
 PACKAGE = {
+    "Adapters",
+    "save_preset",
     "InputError",
     "Pipeline",
     "Recipe",

@@ -1,6 +1,6 @@
 """From what people ask to rows of a task, and from arrays of answers to plain values."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -34,6 +34,26 @@ def rows_of(task: Any, texts: Iterable[Any], given: dict[str, Any]) -> list[dict
             raise InputError(f"Each item of `predict` is {form}. Received: {item!r}.")
         rows.append(row | given)
     return rows
+
+
+def in_batches(
+    fields: list[list], size: int, answer: Callable[[list[int]], list[dict[str, Any]]]
+) -> list[dict[str, Any]]:
+    """Answers of rows in their order, those of like length together.
+
+    Args:
+        fields: the values of each field that is read, one a row.
+        size: rows of a batch.
+        answer: gives the answers of the rows with these numbers.
+    """
+    rows = list(zip(*fields, strict=True))
+    order = sorted(range(len(rows)), key=lambda row: sum(len(str(v)) for v in rows[row]))
+    found: list[dict[str, Any]] = [{}] * len(rows)
+    for start in range(0, len(rows), size):
+        chosen = order[start : start + size]
+        for row, own in zip(chosen, answer(chosen), strict=True):
+            found[row] = own
+    return found
 
 
 def given_of(task: Any, given: dict[str, Any]) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from kerasft.methods import (
     set_adapter_weights,
     summed,
 )
-from kerasft.pipeline._answers import rows_of, told
+from kerasft.pipeline._answers import in_batches, rows_of, told
 from kerasft.pipeline.pipeline import Pipeline
 from kerasft.tasks import registry as tasks
 
@@ -192,17 +192,15 @@ class Adapters:
             )
         for name in set(names):
             self._known(name)
-        specs, size = input_specs(self.task), self._base.batch_size
-        order = sorted(range(len(rows)), key=lambda i: sum(len(str(v)) for v in rows[i].values()))
-        found: list[dict[str, Any]] = [{}] * len(rows)
-        for start in range(0, len(rows), size):
-            chosen = order[start : start + size]
-            fields = {n: [rows[i][n] for i in chosen] for n in specs}
-            values = tensors_of(fields, specs)
-            answers = together.asked(*values.values(), tf.constant([names[i] for i in chosen]))
-            for row, answer in zip(chosen, told(self.task, answers), strict=True):
-                found[row] = answer
-        return found
+        specs = input_specs(self.task)
+        fields = {name: [row[name] for row in rows] for name in specs}
+
+        def answer(chosen: list[int]) -> list[dict[str, Any]]:
+            given = tensors_of({n: [fields[n][i] for i in chosen] for n in specs}, specs)
+            own = tf.constant([names[i] for i in chosen])
+            return told(self.task, together.asked(*given.values(), own))
+
+        return in_batches([*fields.values()], self._base.batch_size, answer)
 
     def export(self, folder: str | os.PathLike, version: int | None = None) -> str:
         """Write one SavedModel `folder/version/` of all adapters, and compare its answers.

@@ -44,7 +44,7 @@ from kerasft.methods import (
     save_adapter,
     unmergeable,
 )
-from kerasft.pipeline._answers import given_of, rows_of, sound, told
+from kerasft.pipeline._answers import given_of, in_batches, rows_of, sound, told
 from kerasft.pipeline.chat import Chat
 from kerasft.pipeline.forward import Forward
 from kerasft.preprocessing import by_row
@@ -230,15 +230,12 @@ class Pipeline:
         """Answers of a task that runs its model many times (`answer`), rows of like length
         together."""
         specs = input_specs(self.task)
-        rows = list(zip(*(fields[name] for name in specs), strict=True))
-        order = sorted(range(len(rows)), key=lambda row: sum(len(str(v)) for v in rows[row]))
-        found: list[dict[str, Any]] = [{}] * len(rows)
-        for start in range(0, len(rows), self.batch_size):
-            chosen = order[start : start + self.batch_size]
+
+        def answer(chosen: list[int]) -> list[dict[str, Any]]:
             given = tensors_of({n: [fields[n][i] for i in chosen] for n in specs}, specs)
-            for row, answer in zip(chosen, told(self.task, self.asked(given)), strict=True):
-                found[row] = answer
-        return found
+            return told(self.task, self.asked(given))
+
+        return in_batches([fields[name] for name in specs], self.batch_size, answer)
 
     def asked(self, fields: dict[str, Any]) -> dict[str, Any]:
         """`task.answer` on a batch of tensors, compiled once."""
