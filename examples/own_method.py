@@ -68,14 +68,11 @@ class ScaleShiftLayer(ProjectionLayer):
             y += keras.ops.reshape(keras.ops.cast(self.shift, y.dtype), size)
         return self.activation(y)
 
-    def changed(self, kernel, bias):
-        """Kernel and bias of the plain projection that gives the same, float64."""
-        gain = np.asarray(self.gain, float)
-        kernel = self.shape.as_kernel(self.shape.as_matrix(kernel) * gain)
-        if bias is None:
-            return kernel, None
-        shift = np.asarray(self.shift, float)
-        return kernel, bias * gain.reshape(bias.shape) + shift.reshape(bias.shape)
+    def change(self, inner):
+        """The same as numbers, given the change of what is wrapped: the merge follows from it, and
+        that many adapters can share one SavedModel."""
+        scaled = inner.scaled(np.asarray(self.gain, float))
+        return scaled if self.shift is None else scaled.shifted(np.asarray(self.shift, float))
 
 
 if __name__ == "__main__":

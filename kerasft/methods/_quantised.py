@@ -107,9 +107,9 @@ class Quantised(ProjectionLayer):
         kernel = self.shape.as_kernel(np.asarray(matrix, np.float64))
         return kernel, None if bias is None else np.asarray(bias, np.float64)
 
-    def changed(self, kernel, bias):
-        """As they are: what is changed stands in `merged`."""
-        return kernel, bias
+    def change(self, inner):
+        """None: the kernel itself is another one, which stands in `merged`."""
+        return None
 
     def wrap(self):
         """Take the activation over, and a kernel that `unwrap` has put back out again."""

@@ -12,6 +12,7 @@ from kerasft._core.errors import InputError
 from kerasft._core.weights import named
 from kerasft.backbones import ROLES, Site, sites
 from kerasft.backbones._surgery import around, inside
+from kerasft.methods._change import Change
 from kerasft.methods._projection import Projection
 from kerasft.methods._trainable import is_random_state, is_record, set_trainable
 
@@ -52,9 +53,9 @@ class SiteLayer(keras.layers.Layer):
     def wrap(self) -> None:
         """Stand around what was wrapped again, after `unwrap`."""
 
-    def by_row(self, inner: Any) -> Any:
-        """The change (`_by_row.Change`) that this layer makes of the base, given that of what it
-        wraps; None where it is no function of each row of a projection."""
+    def change(self, inner: Change) -> Change | None:
+        """What this layer makes of the base, given what it wraps makes of it; None where that is no
+        function of each row of a projection."""
         return None
 
 
@@ -81,12 +82,18 @@ class ProjectionLayer(SiteLayer):
         return base.bias is not None
 
     @abc.abstractmethod
-    def changed(self, kernel: np.ndarray, bias: np.ndarray | None) -> tuple:
-        """Kernel and bias of a projection alone that gives what this layer gives, float64."""
+    def change(self, inner: Change) -> Change | None:
+        """What this layer makes of the base, given what it wraps makes of it.
+
+        The merge, and serving several adapters row by row, follow from it.
+        """
 
     def merged(self) -> tuple[np.ndarray, np.ndarray | None]:
-        """`changed`, of what is wrapped."""
-        return self.changed(*kernel_and_bias(self.base))
+        """Kernel and bias of a projection alone that gives what this layer gives, float64."""
+        kernel, bias = kernel_and_bias(self.base)
+        flat = None if bias is None else bias.reshape(-1)
+        matrix, flat = self.change(Change()).merged(self.shape.as_matrix(kernel), flat)
+        return self.shape.as_kernel(matrix), None if bias is None else flat.reshape(bias.shape)
 
     def wrap(self) -> None:
         """Take the activation over."""
@@ -203,10 +210,15 @@ def carried(backbone: Any) -> list[Site]:
     return [site for site in sites(backbone).every() if isinstance(site.layer, SiteLayer)]
 
 
+def layers_of(backbone: Any, kind: type = SiteLayer) -> list[Any]:
+    """The layers that methods have put into a backbone, of one class."""
+    found = (layer for site in carried(backbone) for layer in around(site.layer))
+    return [layer for layer in found if isinstance(layer, kind)]
+
+
 def replaced(backbone: Any) -> set[str]:
     """Paths of the backbone's weights for which something else stands, until it is merged."""
-    layers = (layer for site in carried(backbone) for layer in around(site.layer))
-    return {path for layer in layers for path in layer.replaces}
+    return {path for layer in layers_of(backbone) for path in layer.replaces}
 
 
 def adapter_variables(backbone: Any) -> dict[str, Any]:
@@ -261,7 +273,7 @@ def _by_name(layer: SiteLayer) -> dict[str, Any]:
 
 def unmergeable(backbone: Any) -> str:
     """Why what methods have put into a backbone cannot be merged, or "" where it can."""
-    found = [layer for site in carried(backbone) for layer in around(site.layer)]
+    found = layers_of(backbone)
     if not found:
         return "nothing stands beside its weights: the method moved them in place, or it was merged"
     return next((layer.unmergeable for layer in found if layer.unmergeable), "")

@@ -8,8 +8,7 @@ import numpy as np
 from kerasft._core.checks import in_range, whole
 from kerasft._core.errors import InputError
 from kerasft.backbones import Site, sites
-from kerasft.backbones._surgery import around
-from kerasft.methods._site_layers import ProjectionLayer, Shared, carried, check_rank, put
+from kerasft.methods._site_layers import ProjectionLayer, Shared, check_rank, layers_of, put
 from kerasft.methods._trainable import record
 from kerasft.methods.lora import LoRA
 
@@ -121,8 +120,7 @@ class AdaLoRA:
 
     def watch(self, backbone: Any, steps: int) -> "Budget":
         """The penalty, and the sharing out after every step."""
-        found = [x for site in carried(backbone) for x in around(site.layer)]
-        return Budget(self, tuple(x for x in found if isinstance(x, AdaLoRALayer)), steps)
+        return Budget(self, tuple(layers_of(backbone, AdaLoRALayer)), steps)
 
     def final(self, steps: int) -> int:
         """The update after which the budget is final, of so many."""
@@ -221,14 +219,9 @@ class AdaLoRALayer(ProjectionLayer):
         p, values, q = (np.asarray(part.weight, np.float64) for part in self.parts)
         return p * values, q * self.scale
 
-    def by_row(self, inner):
+    def change(self, inner):
         """The two factors."""
         return inner.plus(*self.factors())
-
-    def changed(self, kernel, bias):
-        """The kernel with the update."""
-        left, right = self.factors()
-        return kernel + self.shape.as_kernel(left @ right), bias
 
 
 @dataclass(frozen=True)
@@ -285,9 +278,9 @@ class Budget:
         step = ops.convert_to_tensor(self.count) + 1
         self.count.assign(step)
         parts = [(part, found[id(part.weight)]) for layer in self.layers for part in layer.parts]
-        # In float16 an update is left out where a gradient is infinite: so is what it says here.
-        finite = ops.stack([ops.all(ops.isfinite(gradient)) for _, gradient in parts])
-        wanted = ops.logical_and(ops.all(finite), step <= self.final)
+        # In float16 an update is left out where any gradient is infinite: so is what it says here.
+        finite = ops.all(ops.stack([ops.all(ops.isfinite(gradient)) for gradient, _ in pairs]))
+        wanted = ops.logical_and(finite, step <= self.final)
         for part, gradient in parts:
             part.add(gradient, self.method.beta1, self.method.beta2, wanted)
         # Always the same ops: with a budget of all nothing is set to 0. A tf.cond could not hold

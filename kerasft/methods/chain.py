@@ -6,10 +6,9 @@ from weakref import WeakKeyDictionary
 
 from kerasft._core.errors import InputError
 from kerasft._core.weights import named
-from kerasft.backbones._surgery import around
 from kerasft.methods import registry
 from kerasft.methods._paces import paces_of
-from kerasft.methods._site_layers import carried
+from kerasft.methods._site_layers import layers_of
 from kerasft.methods._trainable import set_trainable
 from kerasft.methods._watch import Watches, watch_of
 from kerasft.optimizers import Pace
@@ -70,7 +69,7 @@ class Chain:
         """Apply each method, and let move what one of them lets move."""
         trained: dict[int, tuple[Any, str]] = {}  # with the weights, which keep their ids
         for method in self.methods:
-            added = {id(v) for site in carried(backbone) for x in around(site.layer) for v in x.own}
+            added = {id(v) for layer in layers_of(backbone) for v in layer.own}
             method.apply(backbone)
             for v in backbone.trainable_variables:
                 # What a method has added stays its own; of the backbone's weights the last one's.

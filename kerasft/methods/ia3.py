@@ -73,16 +73,7 @@ class IA3Layer(ProjectionLayer):
             return self.activation(self.base(inputs * self.shape.beside_x(self.ia3_l)))
         return self.activation(self.base(inputs) * self.shape.beside_y(self.ia3_l))
 
-    def by_row(self, inner):
+    def change(self, inner):
         """The vector, of what is read or of what is given."""
         factors = np.asarray(self.ia3_l, np.float64)
         return inner.reading(factors) if self.of_inputs else inner.scaled(factors)
-
-    def changed(self, kernel, bias):
-        """The kernel with its rows scaled, or with its columns scaled and the bias too."""
-        factors = np.asarray(self.ia3_l, np.float64)
-        matrix = self.shape.as_matrix(kernel)
-        if self.of_inputs:
-            return self.shape.as_kernel(matrix * factors[:, None]), bias
-        scaled = None if bias is None else bias * factors.reshape(bias.shape)
-        return self.shape.as_kernel(matrix * factors), scaled

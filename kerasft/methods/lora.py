@@ -13,7 +13,7 @@ from kerasft._core.errors import InputError
 from kerasft.backbones import ROLES, Site, sites
 from kerasft.backbones._surgery import around
 from kerasft.methods._dense import fixed
-from kerasft.methods._site_layers import ProjectionLayer, carried, check_rank, put, roles
+from kerasft.methods._site_layers import ProjectionLayer, check_rank, layers_of, put, roles
 from kerasft.methods._trainable import hold
 from kerasft.optimizers import Pace
 
@@ -99,8 +99,7 @@ class LoRA:
 
     def paces(self, backbone: Any) -> dict[str, Pace]:
         """The rate of each B beside that of the rest."""
-        found = [x for site in carried(backbone) for x in around(site.layer)]
-        return {x.lora_b.path: Pace(self.plus) for x in found if isinstance(x, LoRALayer)}
+        return {x.lora_b.path: Pace(self.plus) for x in layers_of(backbone, LoRALayer)}
 
     def check(self, chosen: list[Site]) -> None:
         """Raise `InputError` if the sites cannot have their ranks, before one is touched."""
@@ -234,7 +233,7 @@ class LoRALayer(ProjectionLayer):
         left, right = (np.asarray(part, np.float64) for part in self.factors())
         return self.shape.as_kernel(left @ right) * self.scale
 
-    def by_row(self, inner):
+    def change(self, inner):
         """A and s B, of DoRA with the lengths of the columns."""
         left, right = (np.asarray(part, np.float64) for part in self.factors())
         if self.magnitude is None:
@@ -249,14 +248,6 @@ class LoRALayer(ProjectionLayer):
         """m / |W + s A B|, [outputs], float64."""
         lengths = np.linalg.norm(self.shape.as_matrix(kernel), axis=0)
         return np.asarray(self.magnitude, np.float64) / np.maximum(lengths, 1e-12)
-
-    def changed(self, kernel, bias):
-        """The kernel with the update."""
-        kernel = kernel + self.delta()
-        if self.magnitude is None:
-            return kernel, bias
-        matrix = self.shape.as_matrix(kernel)
-        return self.shape.as_kernel(matrix * self._share(kernel)), bias
 
 
 def _principal(matrix: np.ndarray, rank: int) -> tuple[np.ndarray, np.ndarray]:

@@ -125,11 +125,6 @@ class VeRALayer(ProjectionLayer):
         d, scale = (np.asarray(v, np.float64) for v in self.own)
         return a[: self.shape.inputs] * d, b[:, : self.shape.outputs] * scale
 
-    def by_row(self, inner):
+    def change(self, inner):
         """The two factors."""
         return inner.plus(*self.factors())
-
-    def changed(self, kernel, bias):
-        """The kernel with the update."""
-        left, right = self.factors()
-        return kernel + self.shape.as_kernel(left @ right), bias

@@ -48,7 +48,7 @@ def adamw(
     if uneven:
         return PacedAdamW(learning_rate, uneven, steps_per_epoch, **options)
     optimizer = keras.optimizers.AdamW(learning_rate=learning_rate, **options)
-    plain = [v for v in model.variables if not decays(v.path)]
+    plain = [v for v in model.variables if not decays(v)]
     if plain and weight_decay:
         optimizer.exclude_from_weight_decay(var_list=plain)
     return optimizer

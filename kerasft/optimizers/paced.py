@@ -15,7 +15,7 @@ import keras  # noqa: E402  (after the backend is chosen)
 import tensorflow as tf  # noqa: E402
 from keras import ops  # noqa: E402
 
-_NO_DECAY = ("bias", "beta", "gamma", "scale", "lora_magnitude", "ia3_l")
+_NO_DECAY = ("bias", "beta", "gamma", "scale")
 
 
 @dataclass(frozen=True)
@@ -55,10 +55,11 @@ class Pace:
 EVEN = Pace()
 
 
-def decays(path: str) -> bool:
-    """Whether the weight of that path decays: biases, and what norms have, do not."""
-    name = path.rsplit("/", 1)[-1]
-    return name not in _NO_DECAY and not name.endswith("_bias")
+def decays(variable: Any) -> bool:
+    """Whether a weight decays: biases, what norms have, and other vectors do not."""
+    name = variable.path.rsplit("/", 1)[-1]
+    vector = len(variable.shape) < 2  # what methods scale with: 0 is no place to be drawn to
+    return not vector and name not in _NO_DECAY and not name.endswith("_bias")
 
 
 @keras.saving.register_keras_serializable("kerasft")
@@ -120,14 +121,14 @@ class PacedAdamW(keras.optimizers.AdamW):
                 )
         own = {path: self.paces.get(path, EVEN) for path in found}
         # Keras decays at the rate of all; what has another decays in `update_step`.
-        left = [v for path, v in found.items() if own[path] != EVEN or not decays(path)]
+        left = [v for path, v in found.items() if own[path] != EVEN or not decays(v)]
         self.exclude_from_weight_decay(var_list=left)
         super().build(variables)
         strategy, table = tf.distribute.get_strategy(), {}
         for path, variable in found.items():
             # TensorFlow hands `update_step` its own variable, under a strategy that of a replica.
             for part in (variable.value, *strategy.experimental_local_results(variable.value)):
-                table[id(part)] = own[path], decays(path) and bool(self.weight_decay)
+                table[id(part)] = own[path], decays(part) and bool(self.weight_decay)
         self.table = MappingProxyType(table)
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
