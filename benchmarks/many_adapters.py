@@ -58,7 +58,7 @@ def measured(model: Path, task: Any, count: int, rows: int, rounds: int) -> dict
 
     field = task.inputs[0]
     with tempfile.TemporaryDirectory() as place:
-        many, one = kf.Adapters(made("full")), made("lora")
+        many, one = kf.AdapterSet(made("full")), made("lora")
         texts = texts_of(rows, LENGTH - 4)
         names = [f"customer-{i}" for i in range(count)]
         asked = [names[i * 7 % count] for i in range(rows)]

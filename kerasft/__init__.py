@@ -25,7 +25,7 @@ _ROOMS = (
     "training",
 )
 _NAMES = {
-    "Adapters": "kerasft.pipeline.adapters",
+    "AdapterSet": "kerasft.pipeline.adapter_set",
     "InputError": "kerasft._core.errors",
     "Pipeline": "kerasft.pipeline",
     "Recipe": "kerasft.training.recipe",

@@ -10,7 +10,7 @@ import pytest
 import kerasft
 
 PACKAGE = {
-    "Adapters",
+    "AdapterSet",
     "save_preset",
     "InputError",
     "Pipeline",

@@ -175,7 +175,7 @@ def predict(
 
     start_quietly()
     with results() as stdout:
-        given = {} if labels is None else {"given": {"labels": _labels(labels)}}
+        given = {} if labels is None else {"given": {"labels": _listed(labels)}}
         pipe = kf.load(run)
         if adapter is not None:
             pipe = _attached(pipe, [adapter]).alone(_stem(adapter))
@@ -204,7 +204,7 @@ def zero_shot(
     start_quietly()
     with results() as stdout:
         pipe = kf.zero_shot(preset, through, hypothesis=hypothesis)
-        _write(pipe.predict_rows(data, given={"labels": _labels(labels)}), out, stdout)
+        _write(pipe.predict_rows(data, given={"labels": _listed(labels)}), out, stdout)
 
 
 @app.command(epilog="Example: kerasft chat runs/shop --temperature 0.7")
@@ -289,7 +289,7 @@ def export(
     start_quietly()
     with results() as stdout:
         pipe = kf.load(run)
-        made = pipe if adapters is None else _attached(pipe, _labels(adapters))
+        made = pipe if adapters is None else _attached(pipe, _listed(adapters))
         print(made.export(folder, version=version), file=stdout)
 
 
@@ -299,7 +299,7 @@ def _attached(pipe: Any, places: list[str]) -> Any:
 
     if not places:
         raise kf.InputError("--adapters names files or runs. Received: nothing between commas.")
-    many = kf.Adapters(pipe)
+    many = kf.AdapterSet(pipe)
     for place in places:
         many.attach(_stem(place), place)
     return many
@@ -310,9 +310,9 @@ def _stem(place: str) -> str:
     return place.rstrip("/").rsplit("/", 1)[-1].removesuffix(".safetensors")
 
 
-def _labels(text: str) -> list[str]:
-    """Labels between commas."""
-    return [label.strip() for label in text.split(",") if label.strip()]
+def _listed(text: str) -> list[str]:
+    """What stands between commas."""
+    return [word.strip() for word in text.split(",") if word.strip()]
 
 
 def _write(rows: Iterable[dict], out: str | None, stdout: Any) -> None:

@@ -44,7 +44,7 @@ def export_saved_model(
         pipe: a pipeline.
         folder: `saved_models/NAME`.
         version: a whole number from 1; one more than the highest there is when None.
-        adapters: several adapters on the pipeline's base (`kerasft.Adapters`): each signature
+        adapters: several adapters on the pipeline's base (`kerasft.AdapterSet`): each signature
             then takes `adapter`, string [batch], too.
 
     Returns:
@@ -234,20 +234,22 @@ def compare_each(adapters: Any, folder: str) -> float:
     served = tf.saved_model.load(folder).signatures["serving_default"]
     task, worst = adapters.task, [0.0]
     specs, fields = input_specs(task), probes(task)
+    asked, meant = [], []
     with _whole_floats():
-        asked, meant = [], []
-        for number, (name, pipe) in enumerate(adapters.each()):
-            rows = [number % len(_PROBES), (number + 3) % len(_PROBES)]
-            part = {n: [values[i] for i in rows] for n, values in fields.items()}
-            asked += [(name, {n: v[i] for n, v in part.items()}) for i in range(len(rows))]
-            for i in range(len(rows)):
-                meant.append(answers_of(pipe, {n: v[i : i + 1] for n, v in part.items()}))
-        texts = {n: _padded([p[n] for _, p in asked], s.dtype) for n, s in specs.items()}
+        for number, (name, answer) in enumerate(adapters.each()):
+            for row in (number % len(_PROBES), (number + 3) % len(_PROBES)):
+                part = {n: values[row : row + 1] for n, values in fields.items()}
+                asked.append((name, part))
+                meant.append(answer(part))
+        unknown = "\0".join(name for name, _ in asked)  # no name that there is
+        asked.append((unknown, asked[0][1]))
+        texts = {n: _padded([p[n][0] for _, p in asked], s.dtype) for n, s in specs.items()}
         got = served(adapter=tf.constant([name for name, _ in asked]), **texts)
     for row, want in enumerate(meant):
-        worst += [
-            _distance(*_cropped(got[n][row], value[0]), value[0]) for n, value in want.items()
-        ]
+        for name, value in want.items():
+            worst.append(_distance(*_cropped(got[name][row], value[0])))
+    nothing = [value[-1] for value in got.values()]
+    worst += [_distance(value, tf.zeros_like(value), tf.zeros_like(value)) for value in nothing]
     most = float(np.max(worst))
     if not most <= _tolerance(adapters.pipe):
         raise KerasftError(
@@ -257,23 +259,15 @@ def compare_each(adapters: Any, folder: str) -> float:
     return most
 
 
-def answers_of(pipe: Any, fields: dict[str, list]) -> dict[str, Any]:
-    """What a pipeline answers to rows, as arrays."""
-    if hasattr(pipe.task, "answer"):
-        return pipe.asked(tensors_of(fields, input_specs(pipe.task)))
-    features = pipe.encode(fields)
-    return pipe.task.decode(pipe.outputs(features), features)
-
-
-def _cropped(got: Any, want: Any) -> tuple[np.ndarray, Any]:
-    """An answer without what fills it up to the longest of its batch, twice; what fills it has to
-    be nothing."""
+def _cropped(got: Any, want: Any) -> tuple[np.ndarray, Any, Any]:
+    """An answer without what fills it up to the longest of its batch, and twice what it should be;
+    what fills it has to be nothing."""
     have, want = np.asarray(got), np.asarray(want)
     inner = tuple(slice(size) for size in want.shape)
     rest = have.copy()
     rest[inner] = b"" if have.dtype.kind in "OS" else 0
-    filler = np.isin(rest, [b"", "", 0, -1]) if rest.dtype.kind in "OS" else np.isin(rest, [0, -1])
-    return (have[inner] if filler.all() else have), want
+    nothing = [b"", ""] if rest.dtype.kind in "OS" else [0, -1]
+    return (have[inner] if np.isin(rest, nothing).all() else have), want, want
 
 
 def _tokens_off(tokenizer: Any, tokenize: Any) -> float:

@@ -128,7 +128,7 @@ class PacedAdamW(keras.optimizers.AdamW):
         for path, variable in found.items():
             # TensorFlow hands `update_step` its own variable, under a strategy that of a replica.
             for part in (variable.value, *strategy.experimental_local_results(variable.value)):
-                table[id(part)] = own[path], decays(part) and bool(self.weight_decay)
+                table[id(part)] = own[path], decays(variable) and bool(self.weight_decay)
         self.table = MappingProxyType(table)
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:

@@ -223,17 +223,21 @@ class Pipeline:
     def _answers(self, fields: dict[str, list]) -> list[dict[str, Any]]:
         if hasattr(self.task, "answer"):
             return self._asked(fields)
+        return told(self.task, self.arrays(fields))
+
+    def arrays(self, fields: dict[str, list]) -> dict[str, Any]:
+        """What one batch of rows is answered, as the SavedModel gives it."""
+        if hasattr(self.task, "answer"):
+            return self.asked(tensors_of(fields, input_specs(self.task)))
         features = self.encode(fields)
-        return told(self.task, self.task.decode(self.outputs(features), features))
+        return self.task.decode(self.outputs(features), features)
 
     def _asked(self, fields: dict[str, list]) -> list[dict[str, Any]]:
-        """Answers of a task that runs its model many times (`answer`), rows of like length
-        together."""
+        """Answers of a task that runs its model many times, rows of like length together."""
         specs = input_specs(self.task)
 
         def answer(chosen: list[int]) -> list[dict[str, Any]]:
-            given = tensors_of({n: [fields[n][i] for i in chosen] for n in specs}, specs)
-            return told(self.task, self.asked(given))
+            return told(self.task, self.arrays({n: [fields[n][i] for i in chosen] for n in specs}))
 
         return in_batches([fields[name] for name in specs], self.batch_size, answer)
 
@@ -431,10 +435,7 @@ class Pipeline:
 
     def _facts(self) -> dict[str, Any]:
         """What an adapter is for, beside the base: without it its head answers another question."""
-        return {
-            "tokenizer": tokenizer_digest(self.tokenizer),
-            "task": tasks.config(self.task),
-        }
+        return {"tokenizer": tokenizer_digest(self.tokenizer), "task": tasks.config(self.task)}
 
     @property
     def head_variables(self) -> list[Any]:

@@ -2,7 +2,7 @@
 
 import os
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,11 +32,10 @@ from kerasft.tasks import registry as tasks
 stack.ensure()
 import tensorflow as tf  # noqa: E402  (after the backend is chosen)
 
-# Options of a task that say how it was trained and what its answers are called; all others have
-# to be the same, because one graph reads the texts of all adapters.
-_OWN = (
-    "labels",
-    "thresholds",
+# Options of a task that its answers depend on, and those of its training. All others have to be
+# the same, because one graph reads the texts of all adapters.
+_ANSWERS = ("labels", "thresholds")
+_TRAINING = (
     "class_weights",
     "label_smoothing",
     "focal_gamma",
@@ -60,7 +59,7 @@ class _Attached:
     weights: dict[str, np.ndarray] | None = None
 
 
-class Adapters:
+class AdapterSet:
     """Several adapters on one base, of which every row of a batch takes its own.
 
     The base is held once. An adapter's rows are answered as the adapter alone answers them, up to
@@ -75,7 +74,7 @@ class Adapters:
             things for one text (labels that are asked, masked words).
 
     Example:
-        >>> many = kerasft.Adapters(kerasft.load("runs/base"))
+        >>> many = kerasft.AdapterSet(kerasft.load("runs/base"))
         >>> many.attach("acme", "acme.safetensors")
         >>> many.attach("birch", "birch.safetensors")
         >>> many.predict(["free prize!!!", "See you at 3"], adapter=["acme", "birch"])
@@ -183,7 +182,6 @@ class Adapters:
         Raises:
             InputError: if there is no such adapter, or not one a text.
         """
-        together = self._built()
         rows = rows_of(self.task, texts, {})
         names = [adapter] * len(rows) if isinstance(adapter, str) else list(adapter)
         if len(names) != len(rows):
@@ -192,21 +190,25 @@ class Adapters:
             )
         for name in set(names):
             self._known(name)
-        specs = input_specs(self.task)
-        fields = {name: [row[name] for row in rows] for name in specs}
+        fields = {name: [row[name] for row in rows] for name in input_specs(self.task)}
 
         def answer(chosen: list[int]) -> list[dict[str, Any]]:
-            given = tensors_of({n: [fields[n][i] for i in chosen] for n in specs}, specs)
-            own = tf.constant([names[i] for i in chosen])
-            return told(self.task, together.asked(*given.values(), own))
+            part = {name: [values[i] for i in chosen] for name, values in fields.items()}
+            return told(self.task, self._arrays(part, [names[i] for i in chosen]))
 
         return in_batches([*fields.values()], self._base.batch_size, answer)
+
+    def _arrays(self, fields: dict[str, list], names: list[str]) -> dict[str, Any]:
+        """What one batch of rows is answered, each by its adapter."""
+        given = tensors_of(fields, input_specs(self.task))
+        return self._built().asked(*given.values(), tf.constant(names))
 
     def export(self, folder: str | os.PathLike, version: int | None = None) -> str:
         """Write one SavedModel `folder/version/` of all adapters, and compare its answers.
 
         Every signature takes `adapter`, string [batch], too; see `Pipeline.export`. An unknown
-        name is answered "" and 0 in its row alone.
+        name is answered "" and 0 in its row alone. What `serving_default` answers is compared with
+        each adapter's own pipeline, of a sum with this set.
 
         Raises:
             InputError: if the version exists.
@@ -236,11 +238,19 @@ class Adapters:
         """A function of tensors that takes `adapter` too, and what it takes."""
         return self._built().by_adapter(function, specs)
 
-    def each(self) -> Iterator[tuple[str, Pipeline]]:
-        """Each adapter that is no sum, and its pipeline, which is good until the next one's."""
+    def each(self) -> Iterator[tuple[str, Callable[[dict[str, list]], dict[str, Any]]]]:
+        """Each adapter, and what answers rows with it alone (see `Pipeline.arrays`), until the next
+        one is asked for. A sum has no pipeline of its own: it is answered by this set."""
         for name, own in self._attached.items():
             if own.method is not None:
-                yield name, self._held(name)
+                yield name, self._held(name).arrays
+            else:
+                yield (
+                    name,
+                    lambda fields, name=name: self._arrays(
+                        fields, [name] * len(next(iter(fields.values())))
+                    ),
+                )
 
     # --- parts ----------------------------------------------------------------------------------
 
@@ -315,7 +325,7 @@ class Adapters:
 
     def _check_task(self, task: Any, path: str) -> None:
         here, there = tasks.config(self.task), tasks.config(task)
-        for key in sorted({*here, *there} - {*_OWN}):
+        for key in sorted({*here, *there} - {*_ANSWERS, *_TRAINING}):
             if here.get(key) != there.get(key):
                 raise InputError(
                     "All adapters read texts as the base does. Expected: "
@@ -348,7 +358,7 @@ class Adapters:
 
 
 class _Together:
-    """The base with the tables of all adapters; see `Adapters`."""
+    """The base with the tables of all adapters; see `AdapterSet`."""
 
     def __init__(self, pipe: Pipeline, attached: Mapping[str, _Attached]):
         self.names, own = list(attached), list(attached.values())
@@ -356,7 +366,7 @@ class _Together:
         heads, changed = _heads(pipe, own)
         changes = [part.changes | head for part, head in zip(own, changed, strict=True)]
         self.routes = Routes(layers | heads, changes)
-        task = _ByRow(pipe.task, own, self.routes)
+        task = _OwnTask(pipe.task, own, self.routes)
         self.pipe = Pipeline(pipe.model, pipe.tokenizer, task, pipe.info)
         specs = input_specs(pipe.task)
         answers = lambda *values: self.pipe.answers(dict(zip(specs, values, strict=True)))  # noqa: E731
@@ -364,13 +374,12 @@ class _Together:
         self.asked = tf.function(function, input_signature=given, autograph=False)
 
     def by_adapter(self, function: Any, specs: list[Any]) -> tuple[Any, list[Any]]:
-        """See `Adapters.by_adapter`."""
+        """See `AdapterSet.by_adapter`."""
 
         def chosen(*values: Any) -> dict[str, Any]:
             *given, adapter = values
             same = adapter[:, None] == tf.constant(self.names)[None]
             known, index = tf.reduce_any(same, 1), tf.argmax(same, 1, tf.int32)
-            self.pipe.task.index = index
             with self.routes.rows(index):
                 found = function(*given)
             return {name: _only(value, known) for name, value in found.items()}
@@ -378,17 +387,17 @@ class _Together:
         return chosen, [*specs, tf.TensorSpec([None], tf.string, name="adapter")]
 
 
-class _ByRow:
+class _OwnTask:
     """A task whose answers are those of each row's own task.
 
     Args:
         task: the task that reads the texts.
         own: the adapters.
-        routes: told which sequences are whose.
+        routes: says whose the rows are, and is told whose the sequences are.
     """
 
     def __init__(self, task: Any, own: list[_Attached], routes: Routes):
-        self._task, self._routes, self.index = task, routes, None
+        self._task, self._routes = task, routes
         configs = [repr(_answered(part.task)) for part in own]
         distinct = list(dict.fromkeys(configs))
         self._kinds = [own[configs.index(config)] for config in distinct]
@@ -401,14 +410,14 @@ class _ByRow:
         """As the task; a text in windows has its adapter in each of them."""
         features = self._task.encode(tokenizer, fields)
         if "row" in features and self._task.sides is not None:
-            self._routes.choose(tf.gather(self.index, features["row"]))
+            self._routes.choose(tf.gather(self._routes.row, features["row"]))
         return features
 
     def decode(self, outputs: Any, features: dict[str, Any] | None = None) -> dict[str, Any]:
         """The answers of each row's own task, filled up to the longest."""
         if len(self._kinds) == 1:
             return self._kinds[0].task.decode(outputs, features)
-        group = tf.gather(tf.constant(self._group), self.index)
+        group = tf.gather(tf.constant(self._group), self._routes.row)
         found = [self._part(n, group, outputs, features) for n in range(len(self._kinds))]
         return {name: _picked([part[name] for part in found], group) for name in found[0]}
 
@@ -464,7 +473,7 @@ def _labels(task: Any) -> tuple[str, ...]:
 
 def _answered(task: Any) -> dict[str, Any]:
     """What of a task's configuration its answers depend on."""
-    return {k: v for k, v in tasks.config(task).items() if k not in _OWN or k in _OWN[:2]}
+    return {k: v for k, v in tasks.config(task).items() if k not in _TRAINING}
 
 
 def _only(value: Any, known: Any) -> Any:
