@@ -32,11 +32,12 @@ def pytest_configure(config):
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """With -n a file's tests stay in one process; members of contract suites share nothing, and
-    fill the processes up at the end."""
+    """With -n a file's tests stay in one process, and the files that share SavedModels; members of
+    contract suites share nothing, and fill the processes up at the end."""
     for item in items:
         if item.get_closest_marker("contract") is None:
-            item.add_marker(pytest.mark.xdist_group(item.path.name))
+            room = item.path.parent.name
+            item.add_marker(pytest.mark.xdist_group(room if room == "export" else item.path.name))
 
 
 def pytest_collection_finish(session):

@@ -202,7 +202,10 @@ SPANS = {
 }
 
 
-@pytest.mark.parametrize("kind", SPANS)
+@pytest.mark.parametrize(
+    "kind",
+    ["entities", *(pytest.param(k, marks=pytest.mark.slow) for k in SPANS if k != "entities")],
+)
 def test_texts_in_several_windows_keep_their_adapter(tmp_path, kind):
     task = SPANS[kind]
     pipes = {n: trained("bert", "lora", task, seed) for seed, n in enumerate(("one", "two"), 1)}
@@ -229,6 +232,13 @@ def test_a_decoder_writes_with_the_adapter_of_each_row(tmp_path, beams):
     alone = {name: pipe.predict(texts) for name, pipe in pipes.items()}
     assert got == [alone[name][row] for row, name in enumerate(names)]
     assert len({a["completion"] for a in many.predict(["good"] * 3, ["", "one", "two"])}) == 3
+
+
+@pytest.mark.slow
+def test_a_decoder_in_a_saved_model(tmp_path):
+    task = CausalLM(max_length=32, max_new_tokens=6)
+    one = trained("llama", "lora", task, 1)
+    many, _ = attached(tmp_path, {"one": one}, trained("llama", task=task))
     many.export(tmp_path / "served")
     signatures = tf.saved_model.load(str(tmp_path / "served" / "1")).signatures
     assert "adapter" in signatures["generate"].structured_input_signature[1]
@@ -238,8 +248,7 @@ def test_a_decoder_writes_with_the_adapter_of_each_row(tmp_path, beams):
     got = signatures["generate"](
         prompt=tf.constant(["good"] * 2), adapter=tf.constant(["one", "nobody"]), **asked
     )["completion"]
-    if beams == 1:
-        assert got[0] == pipes["one"].predict(["good"])[0]["completion"].encode()
+    assert got[0] == one.predict(["good"])[0]["completion"].encode()
     assert got[1] == b""
 
 
@@ -275,6 +284,7 @@ def test_one_saved_model_of_all(tmp_path):
         assert got["label"][row] == want["label"].encode()
 
 
+@pytest.mark.slow
 def test_the_file_is_the_base_and_the_adapters(tmp_path):
     """Two more adapters add their own numbers and no more of the base."""
     pipes = {f"n{i}": trained("bert", "lora", seed=i) for i in range(1, 4)}

@@ -256,6 +256,7 @@ def trained(strategy, method):
     return {p: np.array(v) for p, v in found.items() if p.endswith(("adalora_p", "adalora_q"))}
 
 
+@pytest.mark.slow
 def test_the_penalty_counts_once_on_two_replicas(monkeypatch):
     method = AdaLoRA(rank=4, initial_rank=4, orthogonality=1.0, targets=("query",))
     one, two = trained(None, method), trained(_rig.replicas(), method)

@@ -8,8 +8,16 @@ from kerasft.methods import adapt
 from kerasft.testing import tiny
 
 
-@pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16"])
-@pytest.mark.parametrize("name", [f.name for f in FAMILIES if f.kind != "encoder-decoder"])
+KINDS = ("bert", "gpt2", "gemma", "f_net")
+EVERY = [f.name for f in FAMILIES if f.kind != "encoder-decoder"]
+
+
+@pytest.mark.parametrize(
+    "dtype", ["float32", pytest.param("mixed_bfloat16", marks=pytest.mark.slow)]
+)
+@pytest.mark.parametrize(
+    "name", [*KINDS, *(pytest.param(n, marks=pytest.mark.slow) for n in EVERY if n not in KINDS)]
+)
 def test_the_shapes_that_are_known_are_those_of_a_trace(name, dtype):
     adapted = adapt(tiny.backbone(name, dtype=dtype), "full")
     names = [i.name for i in adapted.backbone.inputs]

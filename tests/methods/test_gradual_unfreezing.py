@@ -91,7 +91,8 @@ def test_an_epoch_that_is_ignored_is_caught(recipe, monkeypatch, tmp_path):
         check_epochs(*found)
 
 
-@pytest.mark.parametrize("moment", [pytest.param((0, 2), marks=pytest.mark.slow), (2, 1)])
+@pytest.mark.parametrize("moment", [(0, 2), (2, 1)])
+@pytest.mark.slow
 def test_a_stopped_run_ends_as_the_whole_one(recipe, whole, tmp_path, monkeypatch, moment):
     """At a moment from which the pace would be another if it were counted from the resume."""
 
