@@ -143,6 +143,9 @@ def options(method):
 def test_a_mixed_batch_is_each_adapter_alone(tmp_path, family):
     """Of every method that is a function of the row, beside each other."""
     methods = {m: options(m) for m in SERVED if m != "head-only"} | EXTRA
+    if family == "deberta_v3":
+        moving = ("bitfit", "layer-norm", "chain", "lora with biases")
+        methods = {n: m for n, m in methods.items() if n not in moving}
     if family in ("llama", "gemma", "qwen3"):
         methods = {n: m for n, m in methods.items() if n not in ("bitfit", "lora with biases")}
     base = trained(family, "full")
@@ -189,6 +192,35 @@ def test_an_adapter_of_other_labels(tmp_path):
     (answer,) = many.predict(["good film"], adapter="one")
     assert len(answer["probabilities"]) == 3 and answer["probabilities"][2] == 0
     assert many.tasks["two"].labels == ("x", "y", "z")
+
+
+def test_entities_of_other_labels_are_filled_up_with_nothing(tmp_path):
+    """Shorter lists of places end with -1, which is no place, in the SavedModel too."""
+    labels = {"one": ("PER", "LOC"), "two": ("X", "Y", "Z")}
+    pipes = {
+        name: trained("bert", "lora", TokenClassification(labels=own, max_length=16), seed)
+        for seed, (name, own) in enumerate(labels.items(), 1)
+    }
+    base = trained("bert", task=TokenClassification(labels=("A", "B"), max_length=16))
+    many, pipes = attached(tmp_path, pipes, base)
+    texts = ["the film was good a story " * 3, "good", "free prize now", "", "the film"]
+    names = ["two", "one", "one", "two", ""]
+    found = many.predict(texts, names)
+    for text, name, answer in zip(texts, names, found, strict=True):
+        assert answer["start"] == answered(pipes[name], [text])[0]["start"]
+        assert answer["label"] == answered(pipes[name], [text])[0]["label"]
+    assert len({len(answer["start"]) for answer in found}) > 1
+    serve = tf.saved_model.load(many.export(tmp_path / "served")).signatures["serving_default"]
+    got = serve(text=tf.constant(texts[:2]), adapter=tf.constant(["two", "nobody"]))
+    assert (got["start"][1].numpy() == -1).all() and (got["label"][1].numpy() == b"").all()
+
+
+def test_a_change_of_what_rows_share_is_refused(tmp_path):
+    """DeBERTa's norm of distances is no function of a row."""
+    path = str(tmp_path / "norms.safetensors")
+    trained("deberta_v3", "layer-norm").save_adapter(path)
+    with pytest.raises(InputError, match="all rows of a batch share"):
+        AdapterSet(trained("deberta_v3")).attach("norms", path)
 
 
 SPANS = {
@@ -290,7 +322,7 @@ def test_the_file_is_the_base_and_the_adapters(tmp_path):
     pipes = {f"n{i}": trained("bert", "lora", seed=i) for i in range(1, 4)}
     many, _ = attached(tmp_path, pipes, trained("bert"))
     small = many.export(tmp_path / "three")
-    more, added = AdapterSet(many._base), 0
+    more, added = AdapterSet(many._base.pipe), 0
     for name in (*pipes, "n4", "n5"):
         path = str(tmp_path / f"{name}.safetensors")
         if name not in pipes:
@@ -371,6 +403,10 @@ def test_what_is_no_adapter_of_this_base_is_refused(tmp_path):
     trained("bert", "lora", TextClassification(labels=("a", "b"), max_length=40)).save_adapter(
         longer
     )
+    endless = str(tmp_path / "endless.safetensors")
+    pipe = trained("bert", "lora")
+    pipe.head_variables[0].assign(np.full(pipe.head_variables[0].shape, np.nan))
+    pipe.save_adapter(endless)
     (tmp_path / "cut.safetensors").write_bytes((tmp_path / "own.safetensors").read_bytes()[:-50])
     many.attach("one", own)
     wrong = {
@@ -381,6 +417,9 @@ def test_what_is_no_adapter_of_this_base_is_refused(tmp_path):
         "name of its own": lambda: many.attach("one", own),
         "no such adapter": lambda: many.attach("two", {"one": 1.0, "nobody": 1.0}),
         "adapters and weights": lambda: many.attach("two", {}),
+        "of its own that": lambda: many.attach("a\ud800", own),
+        "which are numbers": lambda: many.attach("two", {"one": "much"}),
+        "no finite float32": lambda: many.attach("two", endless),
         "not below 0": lambda: many.attach("two", {"one": -1.0}),
         "Only a sum": lambda: many.attach("two", own, head="one"),
         "one a text": lambda: many.predict(["good"], ["one", "one"]),

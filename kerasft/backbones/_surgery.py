@@ -211,6 +211,12 @@ def own_weights(backbone: Any) -> dict[str, tuple[Any, dict[str, tuple[str, Any]
     return found
 
 
+def without_rows(backbone: Any) -> set[int]:
+    """The ids of layers that read no row of a batch but a table: DeBERTa's of distances."""
+    found = [x for x in backbone._flatten_layers() if type(x).__name__ == "RelativeEmbedding"]
+    return {id(inner) for x in found for inner in x._flatten_layers()}
+
+
 def gain_of(norm: Any, weight: Any) -> Any:
     """What a norm multiplies with: Gemma's keep how much it is above 1."""
     return 1.0 + weight if type(norm).__name__ == "RMSNormalization" else weight

@@ -176,10 +176,7 @@ def predict(
     start_quietly()
     with results() as stdout:
         given = {} if labels is None else {"given": {"labels": _listed(labels)}}
-        pipe = kf.load(run)
-        if adapter is not None:
-            pipe = _attached(pipe, [adapter]).alone(_stem(adapter))
-        _write(pipe.predict_rows(data, **given), out, stdout)
+        _write(kf.load(run, adapter=adapter).predict_rows(data, **given), out, stdout)
 
 
 @app.command(
@@ -278,7 +275,8 @@ def export(
         str | None,
         typer.Option(
             help="Adapter files, or runs with adapters, on RUN's base, with commas: each row of a "
-            "request names its own as `adapter`, the file's name without .safetensors.",
+            "request names its own as `adapter`, the file's name without .safetensors, or NAME of "
+            "NAME=FILE.",
             show_default=False,
         ),
     ] = None,
@@ -294,20 +292,17 @@ def export(
 
 
 def _attached(pipe: Any, places: list[str]) -> Any:
-    """A run's base with adapters, each by the name of its file or folder."""
+    """A run's base with adapters, each by the name that is given, or that of its file or folder."""
     import kerasft as kf
 
     if not places:
         raise kf.InputError("--adapters names files or runs. Received: nothing between commas.")
     many = kf.AdapterSet(pipe)
-    for place in places:
-        many.attach(_stem(place), place)
+    for given in places:
+        name, _, place = given.rpartition("=")
+        own = place.rstrip("/").rsplit("/", 1)[-1].removesuffix(".safetensors")
+        many.attach(name or own, place)
     return many
-
-
-def _stem(place: str) -> str:
-    """The name of an adapter's file or folder."""
-    return place.rstrip("/").rsplit("/", 1)[-1].removesuffix(".safetensors")
 
 
 def _listed(text: str) -> list[str]:

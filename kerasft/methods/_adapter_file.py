@@ -133,6 +133,12 @@ def load_adapter(
     shapes = {name: tuple(v.shape) for name, v in head.items()}
     if {name: v.shape for name, v in groups["head"].items()} != shapes:
         raise InputError(f"{path}: the head of the adapter does not fit this task.")
+    for name, values in arrays.items():
+        if values.dtype.kind != "f" or not np.isfinite(values.astype(np.float32)).all():
+            raise InputError(
+                f"{path}: {name} holds numbers that are no finite float32. A run whose loss became "
+                "NaN leaves such an adapter; train it again."
+            )
     set_adapter_weights(adapted.backbone, groups["adapter"], path)
     for name, variable in head.items():
         variable.assign(groups["head"][name])

@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from kerasft._core.errors import InputError
+
 
 @dataclass(frozen=True)
 class Change:
@@ -73,6 +75,9 @@ class Change:
 def summed(changes: Sequence[Change], weights: Sequence[float]) -> Change:
     """The weighted sum of changes of a layer: i and o are 1, A B and c are 0, plus what each adds.
 
+    Raises:
+        InputError: if some scale what the layer reads and some what it gives.
+
     Reference: Ilharco et al. 2022, "Editing Models with Task Arithmetic",
     https://arxiv.org/abs/2212.04089
     """
@@ -82,6 +87,13 @@ def summed(changes: Sequence[Change], weights: Sequence[float]) -> Change:
             total = total.plus(change.a, weight * change.b)
         if change.shift is not None:
             total = total.shifted(weight * change.shift)
+    read, given = ([c for c in changes if getattr(c, n) is not None] for n in ("inputs", "outputs"))
+    if read and given:
+        raise InputError(
+            "A sum adds up what adapters do to the same layer, and one that scales what the layer "
+            "reads and one that scales what it gives have no sum. Received: both. Sum adapters of "
+            "one method."
+        )
     parts: dict[str, Any] = {}
     for name in ("inputs", "outputs"):
         own = [(getattr(c, name), w) for c, w in zip(changes, weights, strict=True)]

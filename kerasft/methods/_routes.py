@@ -9,7 +9,7 @@ import numpy as np
 
 from kerasft._core import stack
 from kerasft._core.errors import InputError
-from kerasft.backbones._surgery import around, gain_of, inside, own_weights
+from kerasft.backbones._surgery import around, gain_of, inside, own_weights, without_rows
 from kerasft.methods._change import Change
 from kerasft.methods._site_layers import carried, projection_of
 
@@ -35,7 +35,7 @@ def changes_of(backbone: Any, base: Mapping[str, np.ndarray]) -> dict[str, Chang
             its own.
     """
     found: dict[str, Change] = {}
-    layers = own_weights(backbone)
+    layers, tables = own_weights(backbone), without_rows(backbone)
     for key, (layer, variables) in layers.items():
         for name, (path, variable) in variables.items():
             if path not in base:
@@ -43,6 +43,8 @@ def changes_of(backbone: Any, base: Mapping[str, np.ndarray]) -> dict[str, Chang
             moved = np.asarray(variable, np.float64)
             if np.array_equal(moved, base[path]):
                 continue
+            if id(layer) in tables:
+                raise _refused(f"the method moves {path}, which all rows of a batch share")
             change = found.get(key, Change())
             if name in _SHIFTS:
                 change = change.shifted((moved - base[path]).reshape(-1))

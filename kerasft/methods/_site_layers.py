@@ -294,17 +294,20 @@ class Merged:
     trained: frozenset[int]
 
     def undo(self) -> Any:
-        """Put everything back as it was, to the last bit and with the same trained weights.
+        """Put the layers of the methods back, and kernels and biases as they were, to the last bit.
 
-        Weights that have moved since the merge are set back too. Gives the backbone.
+        The same weights learn as before. Kernels and biases that have moved since the merge are set
+        back too, other weights are not. Gives the backbone.
 
         Raises:
-            InputError: if it was undone already.
+            InputError: if something stands at a site: it was undone already, or another method has
+                been applied since.
         """
         if carried(self.backbone):
             raise InputError(
-                "What was merged stands in its place again, so the merge was undone. Received: a "
-                f"change at {carried(self.backbone)[0].path}."
+                "A merge is undone where nothing has come since. Received: a change at "
+                f"{carried(self.backbone)[0].path}: it was undone already, or another method is "
+                "there."
             )
         for site, outermost, base, kernel, bias in self.parts:
             for values, variable in ((kernel, base.kernel), (bias, getattr(base, "bias", None))):

@@ -1,31 +1,27 @@
 """Several adapters on one base: attach, answer each row by its own, add up, export together."""
 
 import os
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from kerasft._core import stack, weights
+from kerasft._core import stack
 from kerasft._core.checks import nearest
 from kerasft._core.errors import InputError
-from kerasft.backbones import build_backbone
 from kerasft.backbones._surgery import own_weights
-from kerasft.backbones.saved import saved_folder
 from kerasft.data import input_specs, tensors_of
 from kerasft.methods import (
     Change,
     Routes,
-    adapt,
     adapter_weights,
     changes_of,
-    read_adapter,
     set_adapter_weights,
     summed,
 )
-from kerasft.pipeline._answers import in_batches, rows_of, told
+from kerasft.pipeline._answers import in_batches, rows_of, sound, told
+from kerasft.pipeline.base import Base
 from kerasft.pipeline.pipeline import Pipeline
 from kerasft.tasks import registry as tasks
 
@@ -62,8 +58,8 @@ class _Attached:
 class AdapterSet:
     """Several adapters on one base, of which every row of a batch takes its own.
 
-    The base is held once. An adapter's rows are answered as the adapter alone answers them, up to
-    the rounding of float32. The adapter "" is the pipeline itself.
+    The SavedModel of all holds the base once. An adapter's rows are answered as the adapter alone
+    answers them, up to the rounding of float32. The adapter "" is the pipeline itself.
 
     Args:
         pipe: the pipeline on whose base the adapters were trained.
@@ -89,22 +85,10 @@ class AdapterSet:
                 "Adapters stand side by side where a row of text is a row of the model, or a text "
                 f"that it writes. Received: task {pipe.task.name!r}. Serve these on their own."
             )
-        self._base = pipe
+        self._base = Base(pipe)
         self._attached: dict[str, _Attached] = {}
-        plain = build_backbone(pipe.adapted.description)
-        state, wanted = weights.state_of(pipe.backbone), weights.named(plain.weights)
-        if not set(wanted) <= set(state):
-            gone = next(path for path in wanted if path not in state)
-            raise InputError(
-                "Several adapters stand on a base whose weights are there. Received: the method "
-                f"{pipe.adapted.method_config['name']!r}, in which {gone} has another form."
-            )
-        self._weights = {path: state[path] for path in wanted}
-        self._attached[""] = _Attached(
-            *self._parts(pipe), pipe.adapted.method_config, adapter_weights(pipe.backbone)
-        )
-        self._holding: tuple[str, Pipeline] | None = None
         self._together: _Together | None = None
+        self._attached[""] = self._parts(pipe)
 
     @property
     def names(self) -> list[str]:
@@ -129,7 +113,7 @@ class AdapterSet:
             InputError: if there is an adapter of that name, the file is none or was trained on
                 another base, its task reads texts in another way, or it is no function of a row.
         """
-        if not isinstance(name, str) or not name or name in self._attached:
+        if not sound(name, str) or not name or name in self._attached:
             known = f"; attached are {', '.join(self.names)}" if self.names else ""
             raise InputError(
                 f'An adapter has a name of its own that is not "". Received: {name!r}{known}.'
@@ -138,12 +122,10 @@ class AdapterSet:
             self._attached[name] = self._sum(adapter, head)
         elif head is not None:
             raise InputError(f"Only a sum borrows a head. Received: {adapter}, head={head!r}.")
-        elif saved_folder(adapter) is not None:
-            with tempfile.TemporaryDirectory() as folder:
-                own = Pipeline.load(adapter).save_adapter(os.path.join(folder, "own.safetensors"))
-                self._attached[name] = self._read(own, os.fspath(adapter))
         else:
-            self._attached[name] = self._read(os.fspath(adapter), os.fspath(adapter))
+            pipe = self._base.read(adapter)
+            self._check_task(pipe.task, os.fspath(adapter))
+            self._attached[name] = self._parts(pipe)
         self._together = None
 
     def detach(self, name: str) -> None:
@@ -160,7 +142,10 @@ class AdapterSet:
         Raises:
             InputError: if there is no such adapter, or it is a sum.
         """
-        return self._filled(self._made(name), name)
+        own = self._known(name)
+        if own.method is None:
+            raise InputError(f"{name!r} is a sum of adapters and has no method of its own.")
+        return self._filled(self._base.pipeline(own.task, own.method), own)
 
     @property
     def tasks(self) -> dict[str, Any]:
@@ -196,7 +181,7 @@ class AdapterSet:
             part = {name: [values[i] for i in chosen] for name, values in fields.items()}
             return told(self.task, self._arrays(part, [names[i] for i in chosen]))
 
-        return in_batches([*fields.values()], self._base.batch_size, answer)
+        return in_batches([*fields.values()], self._base.pipe.batch_size, answer)
 
     def _arrays(self, fields: dict[str, list], names: list[str]) -> dict[str, Any]:
         """What one batch of rows is answered, each by its adapter."""
@@ -227,7 +212,7 @@ class AdapterSet:
     @property
     def task(self) -> Any:
         """The task of the base, which reads the texts of all."""
-        return self._base.task
+        return self._base.pipe.task
 
     @property
     def variables(self) -> list[Any]:
@@ -243,7 +228,7 @@ class AdapterSet:
         one is asked for. A sum has no pipeline of its own: it is answered by this set."""
         for name, own in self._attached.items():
             if own.method is not None:
-                yield name, self._held(name).arrays
+                yield name, self._filled(self._base.held(own.task, own.method), own).arrays
             else:
                 yield (
                     name,
@@ -256,17 +241,8 @@ class AdapterSet:
 
     def _built(self) -> "_Together":
         if self._together is None:
-            model = self.task.build(adapt(self._plain(), "full"))
-            self._together = _Together(
-                Pipeline(model, self._base.tokenizer, self.task, self._base.info), self._attached
-            )
+            self._together = _Together(self._base.pipeline(self.task, "full"), self._attached)
         return self._together
-
-    def _plain(self) -> Any:
-        """A new backbone with the base's weights."""
-        plain = build_backbone(self._base.adapted.description)
-        weights.assign(plain, self._weights, "the base")
-        return plain
 
     def _known(self, name: str) -> _Attached:
         if name not in self._attached:
@@ -276,52 +252,24 @@ class AdapterSet:
             )
         return self._attached[name]
 
-    def _made(self, name: str) -> Pipeline:
-        own = self._known(name)
-        if own.method is None:
-            raise InputError(f"{name!r} is a sum of adapters and has no method of its own.")
-        return self._pipeline(own.task, own.method)
+    def _parts(self, pipe: Pipeline) -> _Attached:
+        """What there is of a pipeline beside the base."""
+        head = {v.path: np.array(v) for v in pipe.head_variables}
+        return _Attached(
+            pipe.task,
+            pipe.model.output_shape[-1] if head else None,
+            changes_of(pipe.backbone, self._base.weights),
+            head,
+            pipe.adapted.method_config,
+            {name: np.array(v) for name, v in adapter_weights(pipe.backbone).items()},
+        )
 
-    def _pipeline(self, task: Any, method: Any) -> Pipeline:
-        model = task.build(adapt(self._plain(), method))
-        return Pipeline(model, self._base.tokenizer, task, self._base.info)
-
-    def _filled(self, pipe: Pipeline, name: str) -> Pipeline:
-        own = self._attached[name]
-        set_adapter_weights(pipe.backbone, own.weights, name)
+    def _filled(self, pipe: Pipeline, own: _Attached) -> Pipeline:
+        """A pipeline of an adapter's task and method, with its weights."""
+        set_adapter_weights(pipe.backbone, own.weights, "the adapter")
         for variable in pipe.head_variables:
             variable.assign(own.head[variable.path])
         return pipe
-
-    def _held(self, name: str) -> Pipeline:
-        """As `alone`, in a model that adapters of one task and method share."""
-        own = self._attached[name]
-        key = repr((tasks.config(own.task), own.method))
-        if self._holding is None or self._holding[0] != key:
-            self._holding = (key, self._made(name))
-        return self._filled(self._holding[1], name)
-
-    def _read(self, path: str, told: str) -> _Attached:
-        """The adapter of a file; messages call it `told`."""
-        _, notes = read_adapter(path)
-        try:
-            task, method = tasks.build(notes["task"]), notes["method"]
-            key = repr((tasks.config(task), method))
-        except (KeyError, TypeError, ValueError) as error:
-            raise InputError(f"{told} does not say what it was trained for: {error!r}.") from error
-        self._check_task(task, told)
-        if self._holding is None or self._holding[0] != key:
-            self._holding = (key, self._pipeline(task, method))
-        pipe = self._holding[1]
-        pipe.load_adapter(path, told)
-        copied = {name: np.array(v) for name, v in adapter_weights(pipe.backbone).items()}
-        return _Attached(*self._parts(pipe), method, copied)
-
-    def _parts(self, pipe: Pipeline) -> tuple[Any, int | None, dict, dict]:
-        """Task, width, changes and head of a pipeline."""
-        head = {v.path: np.array(v) for v in pipe.head_variables}
-        width = pipe.model.output_shape[-1] if head else None
-        return pipe.task, width, changes_of(pipe.backbone, self._weights), head
 
     def _check_task(self, task: Any, path: str) -> None:
         here, there = tasks.config(self.task), tasks.config(task)
@@ -333,8 +281,9 @@ class AdapterSet:
                 )
 
     def _sum(self, shares: Mapping[str, float], head: str | None) -> _Attached:
-        parts, amounts = [self._known(name) for name in shares], [float(v) for v in shares.values()]
-        if not parts or not np.isfinite(amounts).all():
+        parts, amounts = [self._known(name) for name in shares], [*shares.values()]
+        numbers = all(isinstance(v, (int, float)) and np.isfinite(v) for v in amounts)
+        if not parts or not numbers:
             raise InputError(
                 f"A sum has adapters and weights, which are numbers. Received: {dict(shares)!r}."
             )
@@ -378,11 +327,16 @@ class _Together:
 
         def chosen(*values: Any) -> dict[str, Any]:
             *given, adapter = values
+            rows = tf.shape(given[0])[0]
+            tf.debugging.assert_equal(tf.shape(adapter)[0], rows, "`adapter` names one a row.")
             same = adapter[:, None] == tf.constant(self.names)[None]
             known, index = tf.reduce_any(same, 1), tf.argmax(same, 1, tf.int32)
             with self.routes.rows(index):
                 found = function(*given)
-            return {name: _only(value, known) for name, value in found.items()}
+            return {
+                name: _only(tf.convert_to_tensor(value), known, self.pipe.task.fill(name, value))
+                for name, value in found.items()
+            }
 
         return chosen, [*specs, tf.TensorSpec([None], tf.string, name="adapter")]
 
@@ -419,7 +373,15 @@ class _OwnTask:
             return self._kinds[0].task.decode(outputs, features)
         group = tf.gather(tf.constant(self._group), self._routes.row)
         found = [self._part(n, group, outputs, features) for n in range(len(self._kinds))]
-        return {name: _picked([part[name] for part in found], group) for name in found[0]}
+        return {
+            name: _picked([p[name] for p in found], group, self.fill(name, found[0][name]))
+            for name in found[0]
+        }
+
+    def fill(self, name: str, value: Any) -> Any:
+        """What stands in an output where nothing is said: "" or 0, in lists of places -1."""
+        places = name in getattr(self._task, "padded", ()) and value.dtype.is_integer
+        return tf.cast(-1, value.dtype) if places else tf.zeros([], value.dtype)
 
     def _part(self, number: int, group: Any, outputs: Any, features: Any) -> dict[str, Any]:
         """The answers of one task to all rows, or nothing where no row asks it."""
@@ -432,7 +394,7 @@ class _OwnTask:
         def none() -> dict[str, Any]:
             rows = tf.shape(group)[0]
             return {
-                name: tf.zeros([rows, *(size or 0 for size in spec.shape[1:])], spec.dtype)
+                name: tf.fill([rows, *(n or 0 for n in spec.shape[1:])], self.fill(name, spec))
                 for name, spec in shapes.items()
             }
 
@@ -476,22 +438,17 @@ def _answered(task: Any) -> dict[str, Any]:
     return {k: v for k, v in tasks.config(task).items() if k not in _TRAINING}
 
 
-def _only(value: Any, known: Any) -> Any:
-    """A value's rows that are known, "" or 0 in the others."""
-    value = tf.convert_to_tensor(value)
+def _only(value: Any, known: Any, fill: Any) -> Any:
+    """A value's rows that are known, the others filled."""
     rows = tf.reshape(known, [-1] + [1] * (value.shape.rank - 1))
-    return tf.where(rows, value, tf.zeros([], value.dtype))
+    return tf.where(rows, value, fill)
 
 
-def _picked(parts: list[Any], group: Any) -> Any:
+def _picked(parts: list[Any], group: Any, fill: Any) -> Any:
     """Of several answers to each row that of its group; shorter ones are filled up."""
     sizes = tf.reduce_max(tf.stack([tf.shape(part) for part in parts]), axis=0)
-    full = [
-        tf.pad(
-            p,
-            tf.stack([tf.zeros_like(sizes), sizes - tf.shape(p)], 1),
-            constant_values=tf.zeros([], p.dtype),
-        )
-        for p in parts
-    ]
+    full = []
+    for part in parts:
+        missing = tf.stack([tf.zeros_like(sizes), sizes - tf.shape(part)], 1)
+        full.append(tf.pad(part, missing, constant_values=fill))
     return tf.gather(tf.stack(full, 1), group, axis=1, batch_dims=1)

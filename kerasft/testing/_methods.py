@@ -299,7 +299,7 @@ def _merge(case: Case) -> str | None:
     same(_rig.answers(case.pipe.model, x), before, "after the merge was undone the")
     same(_rig.values(backbone.weights), own, "after the merge was undone the weight")
     same_names(_rig.trainable(case.pipe.model), trained, "trained weights after the undoing")
-    with refused("was undone", "undoing a merge twice"):
+    with refused("undone already", "undoing a merge twice"):
         done.undo()
     merge(backbone)
     same_names(weights.named(backbone.weights), case.pristine, "weights after the merge")

@@ -7,6 +7,7 @@ from kerasft._core.errors import InputError
 from kerasft.backbones import load as load_backbone
 from kerasft.methods import adapt
 from kerasft.pipeline import Pipeline
+from kerasft.pipeline.base import Base
 from kerasft.tasks import ZeroShotClassification
 from kerasft.training.prepare import head_of
 
@@ -76,17 +77,25 @@ def zero_shot(preset: str | os.PathLike, through: str = "entailment", **options:
     return Pipeline(model, tokenizer, task, {"preset": os.fspath(preset)})
 
 
-def load(folder: str | os.PathLike, dtype: str | None = None) -> Pipeline:
+def load(
+    folder: str | os.PathLike,
+    dtype: str | None = None,
+    adapter: str | os.PathLike | None = None,
+) -> Pipeline:
     """Load a pipeline from a run folder, or from what `Pipeline.save` wrote.
 
     Args:
         folder: the folder; it is never trusted: no pickle, no code.
         dtype: another dtype policy than the saved one, e.g. `float32`.
+        adapter: an adapter file (`Pipeline.save_adapter`), or the folder of a run that holds an
+            adapter, of the same base: it takes the place of the folder's own method and head.
 
     Raises:
-        InputError: if there is no model in it.
+        InputError: if there is no model in it, or the adapter is of another base.
 
     Example:
         >>> load("runs/spam").predict(["free prize!!!"])
+        >>> load("runs/base", adapter="acme.safetensors").predict(["free prize!!!"])
     """
-    return Pipeline.load(folder, dtype)
+    pipe = Pipeline.load(folder, dtype)
+    return pipe if adapter is None else Base(pipe).read(adapter)

@@ -130,7 +130,7 @@ class Training(Section):
         epochs: passes over the training rows.
         batch_size: rows of one step, over all replicas.
         gradient_accumulation: parts of a step's rows that go through the model one after another,
-            with the gradients added up: the same step in less memory.
+            with the gradients added up: the same step, the activations of one part in memory.
         learning_rate: peak, per step; None: `rate_for(method)`.
         layer_decay: factor in (0, 1] by which each block learns slower than the one above it: the
             last block of n at learning_rate * layer_decay, the embeddings at layer_decay^(n + 1)

@@ -40,11 +40,11 @@ def test_predict_and_export_with_adapters(kerasft, places, tmp_path, monkeypatch
         said = kerasft("predict", places / "base", data, "--adapter", places / adapter)
         assert (said.code, said.out) == (0, alone.out)
     assert alone.out != kerasft("predict", places / "base", data).out
-    names = f"{places}/one.safetensors,{places}/run-two"
+    names = f"{places}/one.safetensors,two={places}/run-two"
     said = kerasft("export", places / "base", "served", "--adapters", names)
     assert (said.code, said.out) == (0, "served/1\n")
     serve = tf.saved_model.load("served/1").signatures["serving_default"]
-    got = serve(text=tf.constant(["free prize"] * 2), adapter=tf.constant(["one", "run-two"]))
+    got = serve(text=tf.constant(["free prize"] * 2), adapter=tf.constant(["one", "two"]))
     first = json.loads(alone.out.splitlines()[0])["probabilities"]
     assert got["probabilities"][0].numpy() == pytest.approx(first, abs=1e-5)
     assert got["probabilities"][1].numpy() != pytest.approx(first, abs=1e-3)
@@ -63,6 +63,12 @@ def test_predict_and_export_with_adapters(kerasft, places, tmp_path, monkeypatch
 )
 def test_what_is_no_adapter_of_the_base_is_refused(refuses, places, adapter, message):
     assert message in refuses("export", places / "base", "served", "--adapters", places / adapter)
+
+
+def test_one_adapter_alone_may_be_any(kerasft, places, tmp_path):
+    data = written(tmp_path / "new.csv", [{"text": "free prize"}])
+    said = kerasft("predict", places / "base", data, "--adapter", places / "soft.safetensors")
+    assert (said.code, said.out) == (0, kerasft("predict", places / "run-soft", data).out)
 
 
 def test_predict_refuses_them_too(refuses, places, tmp_path):

@@ -7,7 +7,6 @@ from kerasft.backbones import FAMILIES
 from kerasft.methods import adapt
 from kerasft.testing import tiny
 
-
 KINDS = ("bert", "gpt2", "gemma", "f_net")
 EVERY = [f.name for f in FAMILIES if f.kind != "encoder-decoder"]
 
