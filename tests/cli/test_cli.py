@@ -34,7 +34,7 @@ class Fake:
         self.asked.append(recipe)
         return self
 
-    def load(self, folder):
+    def load(self, folder, adapter=None):
         print("a progress bar")
         self.asked.append(folder)
         return self
@@ -90,7 +90,7 @@ def recipe(tmp_path):
 
 
 def raising(monkeypatch, error):
-    def load(folder):
+    def load(folder, adapter=None):
         raise error
 
     monkeypatch.setattr("kerasft.cli.main.start_quietly", lambda: None)
