@@ -46,7 +46,8 @@ class Pool(keras.layers.Layer):
         if self.pooling == "mean":
             return ops.sum(sequence * real, axis=1) / ops.maximum(ops.sum(real, axis=1), 1.0)
         if self.pooling == "max":
-            return ops.max(ops.where(real > 0, sequence, -1e9), axis=1)
+            # With a start, so that no rows, a part of a short batch, have one too.
+            return ops.max(ops.where(real > 0, sequence, -1e9), axis=1, initial=-1e9)
         places = ops.cast(ops.arange(ops.shape(sequence)[1]), "float32")
         last = ops.argmax(real[:, :, 0] * (places + 1.0), axis=1)
         return ops.take_along_axis(sequence, last[:, None, None], axis=1)[:, 0]

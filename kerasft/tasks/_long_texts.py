@@ -169,12 +169,13 @@ class Combine(keras.layers.Layer):
 
     def call(self, vectors, padding_mask):
         """Combine."""
-        real = ops.cast(ops.max(padding_mask, axis=-1), "float32")
+        # A maximum with a start also is one of no rows, which a part of a batch may have.
+        real = ops.cast(ops.max(padding_mask, axis=-1, initial=0), "float32")
         shape = (-1, ops.shape(real)[1], vectors.shape[-1])
         vectors = ops.reshape(ops.cast(vectors, "float32"), shape)
         there = ops.expand_dims(real, -1)
         if self.combine == "max":
-            return ops.max(ops.where(there > 0, vectors, _NEVER), axis=1)
+            return ops.max(ops.where(there > 0, vectors, _NEVER), axis=1, initial=_NEVER)
         if self.combine == "attention":
             share = ops.expand_dims(self.weights_of(vectors, real), -1)
         else:
