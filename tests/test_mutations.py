@@ -28,17 +28,20 @@ def no_mask(patch):
 def no_b(patch):
     """The merge forgets the adapter's second matrix."""
 
-    def without_b(self):
-        ones = np.ones(self.lora_b.shape)
-        return self.shape.as_kernel(np.asarray(self.lora_a, np.float64) @ ones) * self.scale
+    def without_b(self, inner):
+        left, right = (np.asarray(part, np.float64) for part in self.factors())
+        return inner.plus(left, np.ones_like(right) * self.scale)
 
-    patch.setattr(lora.LoRALayer, "delta", without_b)
+    patch.setattr(lora.LoRALayer, "change", without_b)
 
 
 def no_scale(patch):
     """The merge forgets alpha / rank."""
-    delta = lora.LoRALayer.delta
-    patch.setattr(lora.LoRALayer, "delta", lambda self: delta(self) / self.scale)
+
+    def without_scale(self, inner):
+        return inner.plus(*(np.asarray(part, np.float64) for part in self.factors()))
+
+    patch.setattr(lora.LoRALayer, "change", without_scale)
 
 
 def not_at_zero(patch):
