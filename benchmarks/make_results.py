@@ -25,6 +25,8 @@ REMARKS = {
     "vs-trainer-reviews-zh-zh-en-e5-2000-rows-20261123-005333.json": "Not an equal comparison: the "
     "Trainer grouped by length itself, so its batches came in another order, and with seed 1 it "
     "learned nothing. The script hands it kerasft's batches since.",
+    "many-adapters-20261130-134609.json": "The cores had other work too; the ratios are of "
+    "calls in turns.",
     "generate-smollm2-20261130-081231.json": "The cores had other work too, so its speeds say "
     "little; the tokens do not depend on that.",
 }

@@ -62,7 +62,7 @@ def test_what_a_preset_cannot_hold_is_refused(tmp_path):
     pipe = _rig.pipeline("bert", "full")
     for block in pipe.backbone.transformer_layers:
         block._feedforward_intermediate_dense.activation = np.tanh
-    with pytest.raises(InputError, match="has no place|answer otherwise"):
+    with pytest.raises(InputError, match="answer otherwise"):
         kerasft.save_preset(pipe, tmp_path / "preset")
     assert not (tmp_path / "preset").exists()
 

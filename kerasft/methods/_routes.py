@@ -40,9 +40,9 @@ def changes_of(backbone: Any, base: Mapping[str, np.ndarray]) -> dict[str, Chang
         for name, (path, variable) in variables.items():
             if path not in base:
                 continue  # the method's own
-            moved = np.asarray(variable, np.float64)
-            if np.array_equal(moved, base[path]):
+            if np.array_equal(np.asarray(variable), base[path]):
                 continue
+            moved = np.asarray(variable, np.float64)
             if id(layer) in tables:
                 raise _refused(f"the method moves {path}, which all rows of a batch share")
             change = found.get(key, Change())
@@ -79,7 +79,7 @@ def _gained(change: Change, after: np.ndarray, before: np.ndarray) -> Change:
 def _refused(why: str) -> InputError:
     return InputError(
         "Adapters stand side by side where each is a function of one row of a projection, a bias "
-        "or a norm: lora, adalora, vera, ia3, bitfit, layer-norm, head-only, and chains. It cannot "
+        "or a norm: lora, adalora, vera, ia3, bitfit, layer-norm, and chains. It cannot "
         f"be so here: {why}. Serve this model on its own."
     )
 
