@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -183,10 +184,11 @@ class AdapterSet:
 
         return in_batches([*fields.values()], self._base.pipe.batch_size, answer)
 
-    def _arrays(self, fields: dict[str, list], names: list[str]) -> dict[str, Any]:
-        """What one batch of rows is answered, each by its adapter."""
+    def _arrays(self, fields: dict[str, list], names: str | list[str]) -> dict[str, Any]:
+        """What one batch of rows is answered, each by its adapter, or all by one."""
         given = tensors_of(fields, input_specs(self.task))
-        return self._built().asked(*given.values(), tf.constant(names))
+        rows = len(next(iter(fields.values())))
+        return self._built().asked(*given.values(), tf.broadcast_to(names, [rows]))
 
     def export(self, folder: str | os.PathLike, version: int | None = None) -> str:
         """Write one SavedModel `folder/version/` of all adapters, and compare its answers.
@@ -230,12 +232,7 @@ class AdapterSet:
             if own.method is not None:
                 yield name, self._filled(self._base.held(own.task, own.method), own).arrays
             else:
-                yield (
-                    name,
-                    lambda fields, name=name: self._arrays(
-                        fields, [name] * len(next(iter(fields.values())))
-                    ),
-                )
+                yield name, partial(self._arrays, names=name)
 
     # --- parts ----------------------------------------------------------------------------------
 
@@ -301,9 +298,10 @@ class AdapterSet:
             )
         keys = sorted({key for part in parts for key in part.changes})
         own = {k: summed([p.changes.get(k, Change()) for p in parts], amounts) for k in keys}
-        mean = lambda path: np.average([p.head[path] for p in parts], 0, amounts)  # noqa: E731
-        head = lent.head if lent else {p: mean(p) for p in parts[0].head}
-        return _Attached(task, width, own, head)
+        if lent is not None:
+            return _Attached(task, width, own, lent.head)
+        heads = {p: np.average([q.head[p] for q in parts], 0, amounts) for p in parts[0].head}
+        return _Attached(task, width, own, heads)
 
 
 class _Together:
@@ -318,7 +316,10 @@ class _Together:
         task = _OwnTask(pipe.task, own, self.routes)
         self.pipe = Pipeline(pipe.model, pipe.tokenizer, task, pipe.info)
         specs = input_specs(pipe.task)
-        answers = lambda *values: self.pipe.answers(dict(zip(specs, values, strict=True)))  # noqa: E731
+
+        def answers(*values: Any) -> dict[str, Any]:
+            return self.pipe.answers(dict(zip(specs, values, strict=True)))
+
         function, given = self.by_adapter(answers, list(specs.values()))
         self.asked = tf.function(function, input_signature=given, autograph=False)
 

@@ -144,7 +144,10 @@ def test_another_importance_is_caught(monkeypatch, wrong):
         monkeypatch.setattr(module.ops, "mean", lambda x, axis: keras.ops.sum(x, axis))
     else:
         add = module.Weighed.add
-        swapped = lambda part, g, one, two, wanted: add(part, g, two, one, wanted)  # noqa: E731
+
+        def swapped(part, gradient, one, two, wanted):
+            add(part, gradient, two, one, wanted)
+
         monkeypatch.setattr(module.Weighed, "add", swapped)
     with pytest.raises(AssertionError):
         check_peft()
@@ -293,7 +296,10 @@ def test_the_scale_of_the_loss_is_no_part_of_the_importance(monkeypatch):
     np.testing.assert_allclose(sensitivities(scaled), plain, rtol=1e-4, atol=1e-9)
     assert plain.max() > 1e-6
     after = Budget.after
-    wrong = lambda budget, pairs: after(budget, [(g * 2.0**15, v) for g, v in pairs])  # noqa: E731
+
+    def wrong(budget, pairs):
+        after(budget, [(g * 2.0**15, v) for g, v in pairs])
+
     monkeypatch.setattr(Budget, "after", wrong)
     tf.keras.utils.set_random_seed(0)
     assert sensitivities(scaled).max() > 1e3 * plain.max()
