@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from kerasft._core import memory
 from kerasft._core.errors import InputError
 from kerasft.data.encoded import FEATURES, Batch, Encoded, encode_rows
 from kerasft.data.packing import PackedPlan
@@ -126,6 +127,7 @@ class Feed:
         ]
         if self.rows.tokenwise:
             signature.append(tf.TensorSpec((None,), tf.float32))
+        memory.keep_freed()
         return tf.data.Dataset.from_generator(batches, output_signature=tuple(signature))
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from kerasft._core import memory
 from kerasft.backbones.crossing import input_names
 from kerasft.data.encoded import mask_of
 from kerasft.preprocessing import by_row
@@ -36,6 +37,7 @@ class Forward:
     ):
         import tensorflow as tf
 
+        memory.keep_freed()
         self.model, self.length, self.reduce = model, length, reduce
         self.inputs = input_names(model)
         self.names = self.inputs if reduce is None else (*self.inputs, "targets")
