@@ -169,7 +169,8 @@ def draw_of(task: Any, tokenizer: Any) -> Callable | None:
 def encoder(task: Any, tokenizer: Any, names: tuple[str, ...] | None = None) -> Callable:
     """A task's `encode` as one compiled function from lists of values to arrays.
 
-    Training, prediction and the exported model run this same graph.
+    Training, prediction and the exported model run this same graph. A tokenizer keeps those that
+    were made for it: to trace one takes longer than to encode a thousand texts.
 
     Args:
         task: the task.
@@ -185,6 +186,12 @@ def encoder(task: Any, tokenizer: Any, names: tuple[str, ...] | None = None) -> 
     # What is read to learn from may have to be written first: a chat, as its template does.
     written = getattr(task, "written", None) if names == task.reads else None
 
+    # vars, since Keras would take an attribute that holds a dict for a part of the layer.
+    made = vars(tokenizer).setdefault("_kerasft_encoders", {})
+    key = (task, tuple(specs), written is not None)
+    if key in made:
+        return made[key]
+
     # Without autograph, which would wrap an error of ours in one of TensorFlow's.
     @tf.function(input_signature=[specs], autograph=False)
     def graph(fields):
@@ -194,6 +201,7 @@ def encoder(task: Any, tokenizer: Any, names: tuple[str, ...] | None = None) -> 
         given = tensors_of(written(tokenizer, fields) if written else fields, specs)
         return {name: value.numpy() for name, value in graph(given).items()}
 
+    made[key] = encode
     return encode
 
 

@@ -75,7 +75,7 @@ class Pipeline:
         self.info = dict(info or {})
         self.batch_size = 32
         self.report: Report | None = None
-        self._encode = self._forward = self._answer = None
+        self._forward = self._answer = None
         self.kept: dict[Any, Any] = {}  # what is made once: compiled functions of its task
 
     # --- parts ----------------------------------------------------------------------------------
@@ -102,9 +102,7 @@ class Pipeline:
 
     def encode(self, fields: dict[str, list]) -> dict[str, np.ndarray]:
         """Texts to padded ids, by the same compiled graph that is exported."""
-        if self._encode is None:
-            self._encode = encoder(self.task, self.tokenizer)
-        return self._encode(fields)
+        return encoder(self.task, self.tokenizer)(fields)
 
     # --- answers --------------------------------------------------------------------------------
 

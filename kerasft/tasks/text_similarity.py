@@ -285,12 +285,10 @@ class TextSimilarity:
         Returns:
             float32 [texts, width].
         """
-        key = ("encoder", side)
-        if key not in pipe.kept:
-            pipe.kept[key] = encoder(self, pipe.tokenizer, (side,))
+        encode = encoder(self, pipe.tokenizer, (side,))
         parts = []
         for start in range(0, len(texts), _CHUNK):
-            features = pipe.kept[key]({side: texts[start : start + _CHUNK]})
+            features = encode({side: texts[start : start + _CHUNK]})
             parts.append(pipe.outputs(features))
         vectors = np.concatenate(parts)
         return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-6)

@@ -122,8 +122,7 @@ class Run:
     def _feed(self, part: str) -> Feed:
         pipe, source = self.pipe, self.prepared.sources[part]
         task, pad = self.task, template_of(pipe.tokenizer).pad
-        same = task.reads == task.inputs
-        encode = pipe.encode if same else encoder(task, pipe.tokenizer, task.reads)
+        encode = encoder(task, pipe.tokenizer, task.reads)
         rows = encode_rows(source.chunks(), encode, task, keep=pipe.inputs, pad=pad)
         return feed_of(
             task,
