@@ -1,8 +1,13 @@
 """What exported tasks are asked, and what their pipelines answer."""
 
+import functools
+
 import numpy as np
+import tensorflow as tf
 
 from kerasft.data import input_specs, kinds_of, tensors_of
+
+load = functools.cache(tf.saved_model.load)  # a folder is loaded once: that takes seconds
 
 
 def fields_of(task, texts):

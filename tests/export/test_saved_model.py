@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
-from asking import expected, fields_of, served_form
+from asking import expected, fields_of, load, served_form
 
 import kerasft
 from kerasft import InputError
@@ -41,7 +41,7 @@ def rows_of(pipe):
 
 
 def served(folder, fields):
-    serve = tf.saved_model.load(folder).signatures["serving_default"]
+    serve = load(folder).signatures["serving_default"]
     texts = {name: tf.constant(values) for name, values in served_form(fields).items()}
     return {name: value.numpy() for name, value in serve(**texts).items()}
 
@@ -71,7 +71,7 @@ def test_strings_are_answered_as_by_the_pipeline(kind, exported, name):
 
 
 def test_the_signatures_and_their_names(exported):
-    loaded = tf.saved_model.load(exported("a pair"))
+    loaded = load(exported("a pair"))
     assert set(loaded.signatures) == {"serving_default", "token_ids", "tokenize"}
     _, inputs = loaded.signatures["serving_default"].structured_input_signature
     assert {n: (s.dtype, s.shape.as_list()) for n, s in inputs.items()} == {
@@ -110,7 +110,7 @@ def test_ids_are_answered_like_strings(kind, exported, name):
         n: tf.cast(v, tf.bool) if n == "padding_mask" else tf.constant(v)
         for n, v in features.items()
     }
-    got = tf.saved_model.load(folder).signatures["token_ids"](**features)["logits"]
+    got = load(folder).signatures["token_ids"](**features)["logits"]
     np.testing.assert_allclose(got, pipe.logits(fields), atol=1e-5)
 
 
@@ -119,7 +119,7 @@ def test_windows_of_a_text_are_asked_side_by_side(kind, exported):
     features = pipe.encode(fields)
     given = {n: by_row(features[n], features["row"]) for n in pipe.inputs}
     given["padding_mask"] = tf.cast(given["padding_mask"], tf.bool)
-    ask = tf.saved_model.load(exported("windows")).signatures["token_ids"]
+    ask = load(exported("windows")).signatures["token_ids"]
     assert {s.shape.rank for s in ask.structured_input_signature[1].values()} == {3}
     assert given["token_ids"].shape == (len(TEXTS), 3, 8)
     np.testing.assert_allclose(ask(**given)["logits"], pipe.logits(fields), atol=1e-5)

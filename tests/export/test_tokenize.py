@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+from asking import load
 
 from kerasft import InputError
 from kerasft._core.errors import KerasftError
@@ -14,7 +15,7 @@ TEXTS = [*tiny.ODD_TEXTS, "", "the film", "  the film was good"]
 
 
 def served(folder, texts):
-    tokenize = tf.saved_model.load(folder).signatures["tokenize"]
+    tokenize = load(folder).signatures["tokenize"]
     return {name: value.numpy() for name, value in tokenize(text=tf.constant(texts)).items()}
 
 
@@ -67,7 +68,7 @@ def test_other_pieces_are_found(kind, exported):
 
     pipe = kind("one text")
     tokenizer = tiny.tokenizer("bert")
-    tokenize = tf.saved_model.load(exported("one text")).signatures["tokenize"]
+    tokenize = load(exported("one text")).signatures["tokenize"]
     assert saved_model._tokens_off(tokenizer, tokenize) == 0.0
     assert saved_model._tokens_off(tiny.tokenizer("distil_bert"), tokenize) == np.inf
     with pytest.raises(KerasftError, match="does not answer"):
