@@ -13,6 +13,7 @@ from kerasft._core.errors import InputError, KerasftError
 from kerasft.backbones import pieces, template_of
 from kerasft.data import input_specs, kinds_of, tensors_of
 from kerasft.data.encoded import mask_of
+from kerasft.export.examples import asked_by_example, method_name, of_examples
 from kerasft.export.gate import check_saved_model
 
 TOLERANCE = 1e-5
@@ -36,9 +37,10 @@ def export_saved_model(
 
     The signatures: `serving_default` from strings (`text`, for pairs also `text_pair`) to the
     task's answers, `token_ids` from the model's inputs (int32, padding masks bool) to
-    `logits`, and `tokenize` from `text` to the pieces and their places (see `tokenized`; left out
-    where the tokenizer's pieces are not made in the graph). Weights are stored once. The version
-    appears whole or not at all.
+    `logits`, `tokenize` from `text` to the pieces and their places (see `tokenized`; left out
+    where the tokenizer's pieces are not made in the graph), and `classify` or `regress` from
+    tf.Example (see `of_examples`). Weights are stored once. The version appears whole or not at
+    all.
 
     Args:
         pipe: a pipeline.
@@ -83,24 +85,46 @@ def write_saved_model(pipe: Any, folder: str, adapters: Any = None) -> None:
     module.weights = [v.value for v in pipe.model.variables]
     module.tables = list(adapters.variables) if adapters else []
     module.tokenizer = pipe.tokenizer
-    tf.saved_model.save(module, folder, signatures=signatures_of(pipe, adapters))
+    signatures = signatures_of(pipe, adapters)
+    tf.saved_model.save(module, folder, signatures=signatures)
+    # TensorFlow 2 writes `predict` for every signature.
+    names = tf.compat.v1.saved_model.signature_def_utils.MethodNameUpdater(folder)
+    for name in signatures:
+        names.replace_method_name(name, method_name(name))
+    names.save()
 
 
 def signatures_of(pipe: Any, adapters: Any = None) -> dict[str, Any]:
     """The signatures, traced: name -> concrete function."""
+    served = functions_of(pipe)
+    if adapters:
+        served = {name: adapters.by_adapter(*parts) for name, parts in served.items()}
+    # A tokenizer whose pieces are not made in the graph has no `tokenize`.
+    made = {name: _traced(*parts, name == "tokenize") for name, parts in served.items()}
+    # They call what answers strings, so that its graph is there once.
+    by_example = of_examples(
+        pipe.task,
+        made["serving_default"],
+        served["serving_default"][1],
+        adapters.classes if adapters else None,
+    )
+    made |= {name: _traced(*parts) for name, parts in by_example.items()}
+    return {name: f.get_concrete_function() for name, f in made.items() if f is not None}
+
+
+def _traced(function: Any, specs: list[Any], optional: bool = False) -> Any:
+    """A function of the graph, traced; None where it may lack and does."""
     import tensorflow as tf
 
-    served, found = functions_of(pipe), {}
-    for name, parts in served.items():
-        function, specs = adapters.by_adapter(*parts) if adapters else parts
-        # Without autograph, which would wrap the errors of our own code.
-        made = tf.function(function, input_signature=specs, autograph=False)
-        try:
-            found[name] = made.get_concrete_function()
-        except InputError:
-            if name != "tokenize":  # a tokenizer whose pieces are not made in the graph has none
-                raise
-    return found
+    # Without autograph, which would wrap the errors of our own code.
+    made = tf.function(function, input_signature=specs, autograph=False)
+    try:
+        made.get_concrete_function()
+    except InputError:
+        if not optional:
+            raise
+        return None
+    return made
 
 
 def functions_of(pipe: Any) -> dict[str, tuple[Any, list[Any]]]:
@@ -209,6 +233,8 @@ def compare(pipe: Any, folder: str) -> float:
                 said = task.decode(got.get("logits", served), features)
                 meant = task.decode(outputs, features)
             worst += [_distance(got[n], said[n], meant[n]) for n in meant]
+            by_example = asked_by_example(task, signatures, part)
+            worst += [_distance(by_example[n], said[n], meant[n]) for n in by_example if n in meant]
     if "tokenize" in signatures:
         worst.append(_tokens_off(pipe.tokenizer, signatures["tokenize"]))
     most = float(np.max(worst))  # NaN if one is NaN
@@ -231,7 +257,7 @@ def compare_each(adapters: Any, folder: str) -> float:
     """
     import tensorflow as tf
 
-    served = tf.saved_model.load(folder).signatures["serving_default"]
+    signatures = tf.saved_model.load(folder).signatures
     task, worst = adapters.task, [0.0]
     specs, fields = input_specs(task), probes(task)
     asked, meant = [], []
@@ -244,7 +270,11 @@ def compare_each(adapters: Any, folder: str) -> float:
         unknown = "\0".join(name for name, _ in asked)  # no name that there is
         asked.append((unknown, asked[0][1]))
         texts = {n: _padded([p[n][0] for _, p in asked], s.dtype) for n, s in specs.items()}
-        got = served(adapter=tf.constant([name for name, _ in asked]), **texts)
+        names = [name for name, _ in asked]
+        got = signatures["serving_default"](adapter=tf.constant(names), **texts)
+        rows = {n: [p[n][0] for _, p in asked] for n in specs}
+        by_example = asked_by_example(task, signatures, rows, names)
+    worst += [_distance(v, None, got[n]) for n, v in by_example.items() if n in got]
     for row, want in enumerate(meant):
         for name, value in want.items():
             worst.append(_distance(*_cropped(got[name][row], value[0])))

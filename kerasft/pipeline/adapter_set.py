@@ -225,6 +225,10 @@ class AdapterSet:
         """A function of tensors that takes `adapter` too, and what it takes."""
         return self._built().by_adapter(function, specs)
 
+    def classes(self, values: list[Any]) -> Any:
+        """The classes of rows, string [batch, most], by their adapter, the last of the values."""
+        return self._built().classes(values[-1])
+
     def each(self) -> Iterator[tuple[str, Callable[[dict[str, list]], dict[str, Any]]]]:
         """Each adapter, and what answers rows with it alone (see `Pipeline.arrays`), until the next
         one is asked for. A sum has no pipeline of its own: it is answered by this set."""
@@ -309,6 +313,7 @@ class _Together:
 
     def __init__(self, pipe: Pipeline, attached: Mapping[str, _Attached]):
         self.names, own = list(attached), list(attached.values())
+        self.own = own
         layers = {key: layer for key, (layer, _) in own_weights(pipe.backbone).items()}
         heads, changed = _heads(pipe, own)
         changes = [part.changes | head for part, head in zip(own, changed, strict=True)]
@@ -330,8 +335,7 @@ class _Together:
             *given, adapter = values
             rows = tf.shape(given[0])[0]
             tf.debugging.assert_equal(tf.shape(adapter)[0], rows, "`adapter` names one a row.")
-            same = adapter[:, None] == tf.constant(self.names)[None]
-            known, index = tf.reduce_any(same, 1), tf.argmax(same, 1, tf.int32)
+            known, index = self._numbers(adapter)
             with self.routes.rows(index):
                 found = function(*given)
             return {
@@ -340,6 +344,18 @@ class _Together:
             }
 
         return chosen, [*specs, tf.TensorSpec([None], tf.string, name="adapter")]
+
+    def _numbers(self, adapter: Any) -> tuple[Any, Any]:
+        """Which names of adapters there are, and their places, 0 for others."""
+        same = adapter[:, None] == tf.constant(self.names)[None]
+        return tf.reduce_any(same, 1), tf.argmax(same, 1, tf.int32)
+
+    def classes(self, adapter: Any) -> Any:
+        """The labels of the tasks that rows of adapters ask, filled up with ""."""
+        every = [_labels(part.task) for part in self.own]
+        table = tf.ragged.constant([*map(list, every), []], tf.string).to_tensor("")
+        known, index = self._numbers(adapter)
+        return tf.gather(table, tf.where(known, index, len(every)))
 
 
 class _OwnTask:

@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from asking import expected, fields_of, load, served_form
+from tensorflow.core.protobuf import saved_model_pb2
 
 import kerasft
 from kerasft import InputError
 from kerasft._core.errors import KerasftError
 from kerasft.export import export_saved_model, saved_model
+from kerasft.export.examples import examples
 from kerasft.preprocessing import by_row
 from kerasft.testing import tiny
 
@@ -72,7 +74,7 @@ def test_strings_are_answered_as_by_the_pipeline(kind, exported, name):
 
 def test_the_signatures_and_their_names(exported):
     loaded = load(exported("a pair"))
-    assert set(loaded.signatures) == {"serving_default", "token_ids", "tokenize"}
+    assert set(loaded.signatures) == {"serving_default", "token_ids", "tokenize", "classify"}
     _, inputs = loaded.signatures["serving_default"].structured_input_signature
     assert {n: (s.dtype, s.shape.as_list()) for n, s in inputs.items()} == {
         "text": (tf.string, [None]),
@@ -293,3 +295,49 @@ def test_lists_of_texts_come_padded(kind, exported):
     np.testing.assert_allclose(got, pipe.logits({"text": rows}), atol=1e-5)
     swapped = pipe.logits({"text": [row[::-1] for row in rows]})
     assert np.abs(swapped[[0, 2]] - got[[0, 2]]).max(axis=1).min() > 1e-3
+
+
+BY_EXAMPLE = {
+    "one text": "classify",
+    "a pair": "classify",
+    "several labels": "classify",
+    "windows": "classify",
+    "a score, lora": "regress",
+}
+
+
+@pytest.mark.parametrize("name", BY_EXAMPLE)
+def test_examples_are_answered_like_strings(kind, exported, name):
+    pipe, folder = kind(name), exported(name)
+    fields = rows_of(pipe)
+    got = load(folder).signatures[BY_EXAMPLE[name]](inputs=tf.constant(examples(fields)))
+    meant = expected(pipe, fields)
+    if BY_EXAMPLE[name] == "regress":
+        assert set(got) == {"outputs"} and got["outputs"].shape == [len(fields["text"])]
+        np.testing.assert_allclose(got["outputs"], meant["score"], atol=1e-5)
+        return
+    assert set(got) == {"classes", "scores"}
+    # The classes stand in the order of the scores: turned round, labels would be wrong.
+    rows = [[c.decode() for c in row] for row in got["classes"].numpy().tolist()]
+    assert rows == [list(pipe.task.labels)] * len(fields["text"])
+    np.testing.assert_allclose(got["scores"], meant["probabilities"], atol=1e-5)
+
+
+def test_each_signature_has_the_name_of_its_method(exported):
+    def methods(name):
+        data = (Path(exported(name)) / "saved_model.pb").read_bytes()
+        graph = saved_model_pb2.SavedModel.FromString(data).meta_graphs[0]
+        return {n: s.method_name for n, s in graph.signature_def.items() if n[0] != "_"}
+
+    predict = dict.fromkeys(
+        ("serving_default", "token_ids", "tokenize"), "tensorflow/serving/predict"
+    )
+    assert methods("a pair") == predict | {"classify": "tensorflow/serving/classify"}
+    assert methods("a score, lora") == predict | {"regress": "tensorflow/serving/regress"}
+    assert methods("entities") == predict
+
+
+def test_an_example_without_a_feature_is_refused(exported):
+    classify = load(exported("a pair")).signatures["classify"]
+    with pytest.raises(tf.errors.InvalidArgumentError, match="text_pair"):
+        classify(inputs=tf.constant(examples({"text": ["good"]})))
