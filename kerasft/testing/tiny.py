@@ -4,7 +4,6 @@ Two layers, 16 units, a vocabulary of a few dozen words (and all bytes, where a 
 them). Everything follows from the seed, so two calls give the same weights.
 """
 
-import functools
 from typing import Any
 
 import numpy as np
@@ -136,20 +135,16 @@ def tokenizer(name: str | Family) -> Any:
         name: the family's name, e.g. `bert`, or its row of `FAMILIES`.
 
     Returns:
-        A KerasHub tokenizer that works in the graph, the same one for each call.
+        A KerasHub tokenizer that works in the graph.
 
     Example:
         >>> tokenizer("bert")(["the film"]).to_list()
         [[4, 5]]
     """
-    return _tokenizer(family(name))
-
-
-@functools.cache
-def _tokenizer(row: Family) -> Any:
     stack.ensure()
     import keras_hub
 
+    row = family(name)
     cls = getattr(keras_hub.tokenizers, row.tokenizer)
     specials = _SPECIALS.get(row.name, ())
     if issubclass(cls, keras_hub.tokenizers.WordPieceTokenizer):
