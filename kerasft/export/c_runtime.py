@@ -41,9 +41,14 @@ class TensorSpec:
         sizes = ", ".join("any" if size is None else str(size) for size in self.shape)
         return f"{self.dtype} [{sizes}]"
 
+    @property
+    def numpy_type(self) -> np.dtype:
+        """Type of an array that holds such a tensor; strings are objects, bytes each."""
+        return convert.numpy_type(self.dtype)
+
     def allows(self, array: np.ndarray) -> bool:
         """Whether an array has the type and the shape."""
-        if array.dtype != convert.numpy_type(self.dtype):
+        if array.dtype != self.numpy_type:
             return False
         if self.dtype == "string" and not all(isinstance(v, bytes) for v in array.flat):
             return False
@@ -140,9 +145,7 @@ class CModel:
         """
         bound = self._bound.get(signature)
         if bound is None:
-            raise InputError(
-                f"The signatures are {_listed(self._bound)}. Received: {signature!r}."
-            )
+            raise InputError(f"The signatures are {_listed(self._bound)}. Received: {signature!r}.")
         arrays = _checked(signature, bound.signature.inputs, inputs)
         with self._in_use():
             found = self._ask(bound, arrays)
