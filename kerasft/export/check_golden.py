@@ -1,4 +1,4 @@
-"""A SavedModel asked its golden records in the C runtime: `python -m kerasft.export.check_golden`.
+"""SavedModels asked their golden records in the C runtime: `python -m kerasft.export.check_golden`.
 
 In a process of its own, because a graph that crashes takes its process with it.
 """
@@ -6,6 +6,7 @@ In a process of its own, because a graph that crashes takes its process with it.
 import argparse
 import json
 import sys
+from typing import Any
 
 from kerasft._core.errors import KerasftError
 from kerasft.export.c_runtime import CModel
@@ -13,22 +14,36 @@ from kerasft.export.golden import check_golden
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Print `{"runtime": version, "checked": records, "difference": largest}` and return 0, or
-    one line that says what is wrong, and return 1; both on standard output."""
+    """Print one line of JSON for each folder, and return 0, or 1 where one is not as it should be.
+
+    A line is `{"runtime": version, "checked": records, "difference": largest}` or
+    `{"error": what is wrong}`.
+    """
     parser = argparse.ArgumentParser("python -m kerasft.export.check_golden", description=__doc__)
-    parser.add_argument("folder", help="the version, with saved_model.pb and assets.extra")
+    parser.add_argument(
+        "folders",
+        nargs="*",
+        help="versions, with saved_model.pb and assets.extra; read from standard input, one a "
+        "line, when none is given",
+    )
     parser.add_argument("--library", help="folder of another TensorFlow's C library")
     parser.add_argument("--text-ops", help="folder of the op libraries that belong to it")
     args = parser.parse_args(arguments)
+    wrong = False
+    for folder in args.folders or (line.rstrip("\n") for line in sys.stdin):
+        found = _checked(folder, args.library, args.text_ops)
+        wrong |= "error" in found
+        print(json.dumps(found), flush=True)
+    return int(wrong)
+
+
+def _checked(folder: str, library: str | None, text_ops: str | None) -> dict[str, Any]:
     try:
-        with CModel(args.folder, library=args.library, text_ops=args.text_ops) as model:
-            checked, difference = check_golden(model, args.folder)
-            found = {"runtime": model.version, "checked": checked, "difference": difference}
+        with CModel(folder, library=library, text_ops=text_ops) as model:
+            checked, difference = check_golden(model, folder)
+            return {"runtime": model.version, "checked": checked, "difference": difference}
     except KerasftError as error:
-        print(" ".join(str(error).split()))
-        return 1
-    print(json.dumps(found))
-    return 0
+        return {"error": " ".join(str(error).split())}
 
 
 if __name__ == "__main__":

@@ -21,12 +21,13 @@ def write_golden(folder: str, records: Iterable[Mapping[str, Any]]) -> None:
 
     Args:
         folder: of the version.
-        records: `{"signature": name, "inputs": {name: array}, "outputs": {name: array}}`; strings
-            as bytes or text. In the file arrays are nested lists, a string is UTF-8 text, and one
-            that is not valid UTF-8 is `{"b64": ...}`.
+        records: `{"signature": name, "inputs": {name: array}, "outputs": {name: array}}`, and
+            `tolerance` where that is not 1e-5; strings as bytes or text. In the file arrays are
+            nested lists, a string is UTF-8 text, and one that is not valid UTF-8 is
+            `{"b64": ...}`.
     """
     written = [
-        {"signature": record["signature"]}
+        {n: record[n] for n in ("signature", "tolerance") if n in record}
         | {
             side: {name: _to_json(np.asarray(v).tolist()) for name, v in record[side].items()}
             for side in ("inputs", "outputs")
@@ -62,8 +63,8 @@ def read_golden(folder: str) -> list[dict[str, Any]]:
 def check_golden(model: CModel, folder: str) -> tuple[int, float]:
     """Ask a loaded SavedModel what its golden records hold.
 
-    Numbers may differ by 1e-5 of the largest of their output (at least 1); strings, whole numbers,
-    names of outputs and shapes are equal.
+    Numbers may differ by `tolerance` of the largest of their output (at least 1); strings, whole
+    numbers, names of outputs and shapes are equal.
 
     Returns:
         How many records were asked, and the largest difference of a number.
@@ -89,11 +90,12 @@ def check_golden(model: CModel, folder: str) -> tuple[int, float]:
             )
         for output in sorted(got):
             want = _array(meant[output], model.signatures[name].outputs[output])
-            worst = max(worst, _difference(f"{where}, output {output}", got[output], want))
+            most = record.get("tolerance", TOLERANCE)
+            worst = max(worst, _difference(f"{where}, output {output}", got[output], want, most))
     return len(records), worst
 
 
-def _difference(where: str, got: np.ndarray, want: np.ndarray) -> float:
+def _difference(where: str, got: np.ndarray, want: np.ndarray, most: float) -> float:
     """The largest difference, as a share of the largest number."""
     if got.shape != want.shape:
         raise KerasftError(
@@ -106,7 +108,7 @@ def _difference(where: str, got: np.ndarray, want: np.ndarray) -> float:
         got, want = got.astype("float64"), want.astype("float64")
         off = np.abs(got - want) / np.abs(want).max(initial=1.0)
         found = float(off.max(initial=0.0))
-        wrong = np.argwhere(~(off <= TOLERANCE))  # NaN is wrong, too
+        wrong = np.argwhere(~(off <= most))  # NaN is wrong, too
     if len(wrong):
         place = wrong[0].tolist()
         raise KerasftError(

@@ -180,11 +180,11 @@ class AdapterSet:
 
         def answer(chosen: list[int]) -> list[dict[str, Any]]:
             part = {name: [values[i] for i in chosen] for name, values in fields.items()}
-            return told(self.task, self._arrays(part, [names[i] for i in chosen]))
+            return told(self.task, self.arrays(part, [names[i] for i in chosen]))
 
         return in_batches([*fields.values()], self._base.pipe.batch_size, answer)
 
-    def _arrays(self, fields: dict[str, list], names: str | list[str]) -> dict[str, Any]:
+    def arrays(self, fields: dict[str, list], names: str | list[str]) -> dict[str, Any]:
         """What one batch of rows is answered, each by its adapter, or all by one."""
         given = tensors_of(fields, input_specs(self.task))
         rows = len(next(iter(fields.values())))
@@ -236,7 +236,7 @@ class AdapterSet:
             if own.method is not None:
                 yield name, self._filled(self._base.held(own.task, own.method), own).arrays
             else:
-                yield name, partial(self._arrays, names=name)
+                yield name, partial(self.arrays, names=name)
 
     # --- parts ----------------------------------------------------------------------------------
 

@@ -1,7 +1,9 @@
 """Exported SavedModels: strings in, the pipeline's answers out, and nothing left when it fails."""
 
+import dataclasses
 import json
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +15,10 @@ from tensorflow.core.protobuf import saved_model_pb2
 import kerasft
 from kerasft import InputError
 from kerasft._core.errors import KerasftError
-from kerasft.export import export_saved_model, saved_model
+from kerasft.export import compare, export_saved_model, saved_model
 from kerasft.export.examples import examples
+from kerasft.export.golden import read_golden, write_golden
+from kerasft.export.in_c_runtime import check_in_c_runtime
 from kerasft.preprocessing import by_row
 from kerasft.testing import tiny
 
@@ -171,8 +175,7 @@ def quick(monkeypatch, kind):
         Path(folder, "saved_model.pb").write_bytes(b"x")
 
     monkeypatch.setattr(saved_model, "write_saved_model", write)
-    monkeypatch.setattr(saved_model, "check_saved_model", lambda *_: None)
-    monkeypatch.setattr(saved_model, "compare", lambda *_: 0.0)
+    monkeypatch.setattr(saved_model, "prove", lambda *_: None)
     return kind("one text")
 
 
@@ -213,7 +216,7 @@ def test_a_whole_export_is_served_from_another_file_system(kind, tmp_path):
 # When it fails
 
 
-@pytest.mark.parametrize("step", ["write_saved_model", "check_saved_model", "compare"])
+@pytest.mark.parametrize("step", ["write_saved_model", "prove"])
 @pytest.mark.parametrize("scheme", ["", "ram://"])
 def test_a_failure_leaves_nothing(quick, tmp_path, monkeypatch, step, scheme):
     def fail(*_):
@@ -229,7 +232,7 @@ def test_a_failure_leaves_nothing(quick, tmp_path, monkeypatch, step, scheme):
 def test_a_failure_leaves_the_versions_that_were_there(quick, tmp_path, monkeypatch):
     folder = str(tmp_path / "name")
     export_saved_model(quick, folder)
-    monkeypatch.setattr(saved_model, "compare", lambda *_: 1 / 0)
+    monkeypatch.setattr(saved_model, "prove", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         export_saved_model(quick, folder)
     assert os.listdir(folder) == ["1"]
@@ -252,28 +255,28 @@ def test_a_copy_that_breaks_off_is_taken_away(quick, tmp_path, monkeypatch):
 
 def test_other_answers_are_found(kind, exported):
     """`compare` fails for other weights, for NaN, and for other labels."""
-    folder, pipe = exported("one text"), kind("one text")
-    assert saved_model.compare(pipe, folder) < 1e-6
+    signatures, pipe = load(exported("one text")).signatures, kind("one text")
+    assert compare.compare(pipe, signatures) < 1e-6
     bias = pipe.model.get_layer("logits").bias
     value = bias.numpy()
     for wrong in (value + [1e-3, 0, 0], value * np.nan):
         bias.assign(wrong)
         with pytest.raises(KerasftError, match="does not answer as the trained one"):
-            saved_model.compare(pipe, folder)
+            compare.compare(pipe, signatures)
     bias.assign(value)
-    task, pipe.task = pipe.task, kerasft.tasks.TextClassification(labels=("x", "y", "z"))
+    task, pipe.task = pipe.task, dataclasses.replace(pipe.task, labels=("x", "y", "z"))
     with pytest.raises(KerasftError, match="does not answer"):
-        saved_model.compare(pipe, folder)
+        compare.compare(pipe, signatures)
     pipe.task = task
 
 
 def test_nan_in_the_served_model_is_found():
     zero = np.zeros((1, 2), np.float32)
-    assert saved_model._distance(zero * np.nan, None, zero) == np.inf
-    assert saved_model._distance(zero, None, zero * np.nan) != 0
-    assert saved_model._distance(zero, None, zero[:, :1]) == np.inf
-    assert saved_model._distance(np.array([b"a"]), np.array([b"b"]), None) == np.inf
-    assert saved_model._distance(zero, None, zero) == 0
+    assert compare.distance(zero * np.nan, None, zero) == np.inf
+    assert compare.distance(zero, None, zero * np.nan) != 0
+    assert compare.distance(zero, None, zero[:, :1]) == np.inf
+    assert compare.distance(np.array([b"a"]), np.array([b"b"]), None) == np.inf
+    assert compare.distance(zero, None, zero) == 0
 
 
 def test_sixteen_bits_are_exported(tmp_path):
@@ -341,3 +344,46 @@ def test_an_example_without_a_feature_is_refused(exported):
     classify = load(exported("a pair")).signatures["classify"]
     with pytest.raises(tf.errors.InvalidArgumentError, match="text_pair"):
         classify(inputs=tf.constant(examples({"text": ["good"]})))
+
+
+def test_golden_records_are_the_answers_of_the_pipeline(kind, exported):
+    """Not those of the export: a pipeline with other weights would have written others."""
+    pipe, folder = kind("a pair"), exported("a pair")
+    records = read_golden(folder)
+    assert {r["signature"] for r in records} == set(load(folder).signatures)
+    strings = [r for r in records if r["signature"] == "serving_default"]
+    notes = json.loads((Path(folder) / "assets.extra/c_runtime.json").read_text(encoding="utf-8"))
+    assert (len(strings), notes["checked"]) == (8, len(records))
+    for record in strings:
+        fields = {n: [v.decode() for v in values] for n, values in record["inputs"].items()}
+        meant = expected(pipe, fields)
+        assert record["outputs"]["label"] == meant["label"].tolist()
+        np.testing.assert_allclose(record["outputs"]["probabilities"], meant["probabilities"])
+
+
+def test_an_export_that_answers_otherwise_in_the_c_runtime_is_refused(exported, tmp_path):
+    """What it answers there is compared: one number that is changed is found, and so is a record of
+    another signature; the process that checks goes on."""
+    folder = tmp_path / "1"
+    shutil.copytree(exported("one text"), folder)
+    records = read_golden(str(folder))
+    assert check_in_c_runtime(str(folder))["difference"] < 1e-5
+    for change in ({"probabilities": [[0.1, 0.2, 0.3]]}, {"label": [b"none"]}):
+        first = records[0] | {"outputs": records[0]["outputs"] | change}
+        write_golden(str(folder), [first, *records[1:]])
+        with pytest.raises(KerasftError, match=f"output {[*change][0]}"):
+            check_in_c_runtime(str(folder))
+    (folder / "saved_model.pb").write_bytes(b"\x00")
+    with pytest.raises(KerasftError, match="C runtime"):
+        check_in_c_runtime(str(folder))
+    assert check_in_c_runtime(exported("one text"))["checked"] == len(records)
+
+
+def test_a_process_that_dies_is_told_and_replaced(exported):
+    from kerasft.export import in_c_runtime
+
+    checker = in_c_runtime._checker()
+    checker._process.kill()
+    with pytest.raises(KerasftError, match="ended with code -9"):
+        check_in_c_runtime(exported("one text"))
+    assert check_in_c_runtime(exported("one text"))["difference"] < 1e-5

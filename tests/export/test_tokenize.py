@@ -8,7 +8,7 @@ from asking import load
 from kerasft import InputError
 from kerasft._core.errors import KerasftError
 from kerasft.backbones import pieces, template_of
-from kerasft.export import saved_model
+from kerasft.export import compare, signatures
 from kerasft.testing import tiny
 
 TEXTS = [*tiny.ODD_TEXTS, "", "the film", "  the film was good"]
@@ -57,9 +57,13 @@ def test_a_tokenizer_without_pieces_has_no_such_signature(kind, monkeypatch):
     def none(*_):
         raise InputError("not in the graph")
 
-    assert "tokenize" in saved_model.signatures_of(kind("one text"))
-    monkeypatch.setattr(saved_model, "pieces", none)
-    assert set(saved_model.signatures_of(kind("one text"))) == {"serving_default", "token_ids"}
+    assert "tokenize" in signatures.signatures_of(kind("one text"))
+    monkeypatch.setattr(signatures, "pieces", none)
+    assert set(signatures.signatures_of(kind("one text"))) == {
+        "serving_default",
+        "token_ids",
+        "classify",
+    }
 
 
 def test_other_pieces_are_found(kind, exported):
@@ -69,8 +73,8 @@ def test_other_pieces_are_found(kind, exported):
     pipe = kind("one text")
     tokenizer = tiny.tokenizer("bert")
     tokenize = load(exported("one text")).signatures["tokenize"]
-    assert saved_model._tokens_off(tokenizer, tokenize) == 0.0
-    assert saved_model._tokens_off(tiny.tokenizer("distil_bert"), tokenize) == np.inf
+    assert compare._tokens_off(tokenizer, tokenize) == 0.0
+    assert compare._tokens_off(tiny.tokenizer("distil_bert"), tokenize) == np.inf
     with pytest.raises(KerasftError, match="does not answer"):
         other = Pipeline(pipe.model, tiny.tokenizer("distil_bert"), pipe.task)
-        saved_model.compare(other, exported("one text"))
+        compare.compare(other, load(exported("one text")).signatures)

@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 from asking import expected, fields_of, served_form
 
-from kerasft.export.saved_model import tokenized
+from kerasft.export.signatures import tokenized
 from kerasft.testing import tiny
 
 TEXTS = [
