@@ -67,6 +67,7 @@ _SHORT = {
     "TF_NewBufferFromString": (_BUFFER, [_TEXT, _SIZE]),
     "TF_DeleteBuffer": (None, [_BUFFER]),
     "TF_NewGraph": (_POINTER, []),
+    "TF_SetRequireShapeInferenceFns": (None, [_POINTER, ctypes.c_bool]),
     "TF_GraphOperationByName": (_POINTER, [_POINTER, _TEXT]),
     "TF_NewSessionOptions": (_POINTER, []),
     "TF_SetConfig": (None, [_POINTER, _TEXT, _SIZE, _POINTER]),

@@ -228,6 +228,9 @@ def _load(library: Library, folder: str, threads: int | None) -> tuple[int, int,
     ).SerializeToString()
     short, tags = library.short, (ctypes.c_char_p * 1)(b"serve")
     options, graph = short.TF_NewSessionOptions(), short.TF_NewGraph()
+    # Neither TensorFlow Serving nor Python asks that, and tensorflow-text's ConstrainedSequence has
+    # no such function.
+    short.TF_SetRequireShapeInferenceFns(graph, False)
     try:
         with convert.buffer(library) as meta:
             with library.status() as status:

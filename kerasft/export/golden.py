@@ -123,9 +123,12 @@ def _array(values: Any, spec: TensorSpec | None) -> np.ndarray:
     try:
         if spec is None or spec.dtype == "string":
             return np.array(values, dtype=object)
-        array = np.array(values)
-        # An empty list is of no kind; 1.5 is never taken for the whole number 1.
-        return array.astype(spec.numpy_type, casting="same_kind" if array.size else "unsafe")
+        given = np.array(values)
+        with np.errstate(invalid="ignore"):
+            array = given.astype(spec.numpy_type)
+        if array.dtype.kind in "biu" and not np.array_equal(array, given):
+            raise ValueError(f"{values} are not all of that type")  # 1.5 is never taken for 1
+        return array
     except (ValueError, TypeError, OverflowError) as error:
         raise InputError(f"{NAME} should hold {spec}: {error}.") from None
 
