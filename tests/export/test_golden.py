@@ -52,7 +52,7 @@ def said(folder, tmp_path, capsys):
         files.write_json(made / NAME, records if changed is None else changed)
         code = check_golden.main([str(made)])
         (line,) = capsys.readouterr().out.splitlines()
-        return code, line
+        return code, json.loads(line)["error"] if code else line
 
     return run
 
@@ -128,7 +128,8 @@ def test_a_folder_without_records(tmp_path, folder, capsys):
     with pytest.raises(InputError, match="There is no file"):
         read_golden(str(tmp_path))
     assert check_golden.main([str(tmp_path)]) == 1
-    assert capsys.readouterr().out.startswith("NOT_FOUND: Could not find SavedModel")
+    error = json.loads(capsys.readouterr().out)["error"]
+    assert error.startswith("NOT_FOUND: Could not find SavedModel")
 
 
 MAIN = """
@@ -158,5 +159,23 @@ def test_an_export_gives_the_pipelines_answers(kind, exported, tmp_path, name):
         text=True,
     )
     assert done.returncode == 1
-    assert "signature serving_default, output label: at [0" in done.stdout
-    assert "should be b'another'" in done.stdout
+    error = json.loads(done.stdout)["error"]
+    assert "signature serving_default, output label: at [0" in error
+    assert "should be b'another'" in error
+
+
+def test_folders_are_asked_one_after_the_other(folder):
+    """As the exporter does, which starts one process for all; one that is damaged stops nobody."""
+    done = subprocess.run(
+        [sys.executable, "-m", "kerasft.export.check_golden"],
+        input=f"{folder}\n{folder}-missing\n{folder}\n",
+        capture_output=True,
+        text=True,
+    )
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [sorted(line) for line in found] == [
+        ["checked", "difference", "runtime"],
+        ["error"],
+        ["checked", "difference", "runtime"],
+    ]
+    assert done.returncode == 1
