@@ -44,6 +44,7 @@ HINT = (
 _HEAD = (
     "# Written by `kerasft versions`. Each line below: a label and its versions, oldest first.\n"
 )
+PLAIN_HEAD = "# The latest version is served; `kerasft versions` writes labels here.\n"
 _PAST = re.compile(r"^# (\w+):((?: \d+)+)$", re.ASCII | re.MULTILINE)
 _SHARD = re.compile(r"variables\.data-\d{5}-of-(\d{5})")
 
