@@ -151,6 +151,8 @@ def test_other_models_of_the_file_stay(exported):
     files.write_text(exported / versions.CONFIG, config.write_models_config([other, mine]))
     versions.label(exported, "stable", 2)
     assert config.read_models_config(text_of(exported))[0] == other
+    versions.remove_label(exported, "stable")
+    assert config.read_models_config(text_of(exported)) == (other, mine)
     files.write_text(exported / versions.CONFIG, config.write_models_config([other, other]))
     with pytest.raises(InputError, match="one model 'spam'"):
         versions.versions(exported)

@@ -200,7 +200,7 @@ def rollback(folder: str | os.PathLike, name: str = "stable") -> int:
     _known(folder, found, past[-1])
     _check_loaded(folder, name, past[-1], served)
     labels = {**state.model.labels, name: past[-1]}
-    _relabel(folder, state, served - {left}, labels, {**state.past, name: tuple(past)})
+    _relabel(folder, state, served, labels, {**state.past, name: tuple(past)})
     return past[-1]
 
 
