@@ -53,6 +53,10 @@ ROOMS = {
         pack_rows quantiles split_rows summarise take tensors_of text_key text_keys""",
     "evaluation": "Collector Report history plots",
     "export": "export_saved_model",
+    "export.deploy": """Deployment Description ServedModel batching_config client_py compose
+        kubernetes model_card models_config monitoring_config read_models_config read_run
+        read_signatures read_warmup requests_sh verify write_checksums write_deployment write_extras
+        write_warmup""",
     "generation": """Cached beam_search choose detokenizer generate repetition_penalty step_model
         stream temperature top_k top_p""",
     "heads": "POOLINGS ClassificationHead MaskedHead Pool TiedLogits TokenHead",

@@ -6,7 +6,7 @@ import os
 import sys
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -87,3 +87,25 @@ def refuse_run(folder: str) -> None:
 def as_json(value: Any, indent: int | None = None) -> str:
     """Return JSON with every letter as it is, none escaped."""
     return json.dumps(value, ensure_ascii=False, indent=indent, allow_nan=False)
+
+
+def label_and_version(text: str) -> tuple[str, int]:
+    """The two sides of LABEL=VERSION."""
+    name, sign, number = text.partition("=")
+    if not (sign and number.isascii() and number.isdigit()):
+        raise InputError(f"--label takes LABEL=VERSION, such as stable=3. Received: {text!r}.")
+    return name, int(number)
+
+
+def version_table(versions: Iterable[Any]) -> str:
+    """Versions of an export, one a line, under a head."""
+    rows = [("version", "written", "loaded", "labels", "scores")]
+    for version in versions:
+        numbers = {n: v for n, v in version.metrics.items() if isinstance(v, float)}
+        scores = [f"{name} {value:.4g}" for name, value in list(numbers.items())[:2]]
+        state = ("yes" if version.served else "no") if version.whole else "not whole"
+        labels = ", ".join(version.labels)
+        rows.append((str(version.number), version.time, state, labels, ", ".join(scores)))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
+    return "\n".join(lines)

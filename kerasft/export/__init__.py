@@ -1,4 +1,7 @@
-"""Level 6: SavedModels from strings, and the proof that they answer as the model does."""
+"""Level 6: SavedModels from strings, and the proof that they answer as the model does.
+
+`deploy` writes what lies beside one.
+"""
 
 from typing import Any
 
@@ -6,7 +9,7 @@ __all__ = ["export_saved_model"]
 
 
 def __getattr__(name: str) -> Any:
-    """Load the exporter when it is first asked for: `c_runtime` runs where Keras is not loaded."""
+    """Load the exporter when it is first asked for: `c_runtime` and `deploy` run without Keras."""
     if name in __all__:
         from kerasft.export.saved_model import export_saved_model
 
