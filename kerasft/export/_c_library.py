@@ -141,6 +141,7 @@ def c_library(folder: str | None = None, text_ops: str | None = None) -> Library
     folder = os.path.realpath(folder or package_folder("tensorflow"))
     if text_ops is None and find_spec("tensorflow_text"):
         text_ops = os.path.join(package_folder("tensorflow_text"), "python", "ops")
+    text_ops = text_ops and os.path.realpath(text_ops)
     with _LOCK:
         if not _loaded:
             _loaded.append(_load(folder, text_ops))

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from kerasft._core.checks import whole
 from kerasft._core.errors import InputError
 from kerasft.export import _c_tensors as convert
 from kerasft.export._c_library import Library, Output, StatusError, c_library
@@ -93,7 +94,8 @@ class CModel:
 
     Raises:
         StatusError: if the SavedModel is missing or damaged, or holds ops that are not there.
-        InputError: if the libraries are not there, or the process holds another TensorFlow.
+        InputError: if the libraries are not there, the process holds another TensorFlow, or
+            `threads` is below 1.
 
     Example:
         >>> with CModel("saved_models/spam/1") as model:
@@ -220,11 +222,12 @@ def _load(library: Library, folder: str, threads: int | None) -> tuple[int, int,
     config_pb2, meta_graph_pb2 = protos(
         "tensorflow.core.protobuf.config_pb2", "tensorflow.core.protobuf.meta_graph_pb2"
     )
+    number = 0 if threads is None else whole("threads", threads, 1)  # 0: TensorFlow decides
     # The CPUs alone: who checks or serves beside a training must not take its GPU's memory.
     config = config_pb2.ConfigProto(
         device_count={"GPU": 0},
-        intra_op_parallelism_threads=threads or 0,
-        inter_op_parallelism_threads=threads or 0,
+        intra_op_parallelism_threads=number,
+        inter_op_parallelism_threads=number,
     ).SerializeToString()
     short, tags = library.short, (ctypes.c_char_p * 1)(b"serve")
     options, graph = short.TF_NewSessionOptions(), short.TF_NewGraph()

@@ -154,6 +154,12 @@ def test_an_error_of_the_graph_has_its_code(model):
     assert model.run("checked", {"text": strings("ok")})["length"].tolist() == [2]
 
 
+def test_the_libraries_may_be_named(model, folder):
+    named = {"library": package_folder("tensorflow"), "text_ops": f"{TEXT_OPS}/"}
+    with CModel(folder, threads=1, **named) as again:
+        assert again.signatures == model.signatures
+
+
 def test_a_missing_folder(tmp_path):
     with pytest.raises(StatusError, match="Could not find SavedModel") as raised:
         CModel(str(tmp_path))
@@ -165,9 +171,10 @@ def test_a_missing_folder(tmp_path):
     [
         ({"library": "/"}, "a process can hold one only. Received: / "),
         ({"text_ops": "/"}, "a process can hold one only. Received: .* with /"),
+        ({"threads": 0}, "a whole number, at least 1. Received: threads=0"),
     ],
 )
-def test_another_tensorflow_needs_a_process_of_its_own(model, folder, options, said):
+def test_wrong_options_are_refused(model, folder, options, said):
     with pytest.raises(InputError, match=said):
         CModel(folder, **options)
 
