@@ -9,7 +9,7 @@ from kerasft import InputError, train
 from kerasft._core import weights
 from kerasft._core.seeds import set_seed
 from kerasft.backbones import FAMILIES, depths
-from kerasft.methods import BitFit, Chain, Full, GradualUnfreezing, LoRA, adapt, paces_of
+from kerasft.methods import IA3, BitFit, Chain, Full, GradualUnfreezing, LoRA, adapt, paces_of
 from kerasft.optimizers import Pace, PacedAdamW
 from kerasft.testing import tiny
 from kerasft.training import paces as module
@@ -133,17 +133,18 @@ def test_lora_plus_without_a_ratio_says_nothing():
 
 
 def test_each_method_of_a_chain_has_its_own_rate(build):
-    """`bitfit` 1e-3 in the first block, `lora` 2e-4 in the second."""
-    chain = Chain((LoRA(blocks=(1,), plus=2.0), BitFit(blocks=(0,))))
-    assert chain.learning_rate == BitFit.learning_rate == 5 * LoRA.learning_rate
+    """`ia3` 3e-3 in the first block, `lora` 1e-3 in the second."""
+    chain = Chain((LoRA(blocks=(1,), plus=2.0), IA3(blocks=(0,))))
+    assert chain.learning_rate == IA3.learning_rate == 3 * LoRA.learning_rate
+    slower = LoRA.learning_rate / IA3.learning_rate
     run = build(chain)
     for path, share in speeds(run).items():
-        expected = 0.2 * 2.0 if path.endswith("lora_b") else 1.0
+        expected = slower * 2.0 if path.endswith("lora_b") else 1.0
         assert share == pytest.approx(expected, rel=0.02), path
     trained = {v.path for v in run.pipe.adapted.trainable_variables}
     found = paces_of(chain, run.pipe.backbone)
     assert set(found) == trained
-    assert {p for p in found if found[p] == Pace(0.2)} == {p for p in trained if "lora_a" in p}
+    assert {p for p in found if found[p] == Pace(slower)} == {p for p in trained if "lora_a" in p}
 
 
 @pytest.mark.parametrize("last", [BitFit(), Full()])
@@ -162,7 +163,7 @@ def test_a_chain_hands_on_when_its_methods_begin():
     backbone = adapt(tiny.backbone("bert"), chain).backbone
     found = paces_of(chain, backbone)
     assert found["blocks_0_query_lora/lora_b"] == Pace()
-    assert found["token_embedding/embeddings"] == Pace(5e-5 / 2e-4, 2)
+    assert found["token_embedding/embeddings"] == Pace(5e-5 / 1e-3, 2)
 
 
 def test_a_chain_that_was_loaded_says_the_same(build, tmp_path):
