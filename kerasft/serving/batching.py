@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from kerasft.serving.config import Batching
-from kerasft.serving.errors import ServingError, code_of, invalid
+from kerasft.serving.errors import ServingError, invalid
 from kerasft.serving.metrics import Metrics
 from kerasft.serving.tensors import dtype_of
 
@@ -246,9 +246,7 @@ class Queue:
 
 def _fail(task: _Task, error: Exception) -> None:
     if not task.future.done():
-        code = code_of(error)
-        own = isinstance(error, ServingError) or code == "INTERNAL"
-        task.future.set_exception(error if own else ServingError(code, str(error)))
+        task.future.set_exception(error)
 
 
 def _rows_of(inputs: Arrays) -> int:

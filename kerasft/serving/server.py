@@ -51,7 +51,7 @@ class Options:
         grace: seconds for what runs to finish once the server is told to stop.
         poll: seconds between looks for new versions; 0: no more looks after the first.
         most_requests: requests under way at a time.
-        load: makes a model of a version's folder (see `kerasft.export.c_runtime.CModel`).
+        load: makes a model of a version's folder; `kerasft.export.c_runtime.CModel` when None.
     """
 
     models: tuple[ModelConfig, ...]
@@ -65,7 +65,7 @@ class Options:
     grace: float = 30.0
     poll: float = 1.0
     most_requests: int = 1000
-    load: Callable[[str], Any] = load_c_model
+    load: Callable[[str], Any] | None = None
 
     def __post_init__(self):
         for name in ("port", "rest_port"):
@@ -102,7 +102,9 @@ class Server:
             batching=options.batching,
             most_waiting=options.most_requests,
         )
-        self.core = Core(Models(options.load, queue), metrics, options.most_requests)
+        self.core = Core(
+            Models(options.load or load_c_model, queue), metrics, options.most_requests
+        )
         self.port = self.rest_port = 0
         self._grpc: Any = None
         self._runner: web.AppRunner | None = None
@@ -134,7 +136,7 @@ class Server:
             await self._grpc.start()
             await self._start_rest()
         except BaseException:
-            await self.stop(0)
+            await self.stop()
             raise
         if options.poll:
             self._polling = asyncio.get_running_loop().create_task(self._poll())
@@ -161,16 +163,13 @@ class Server:
             except Exception:  # of a file system; the next look may go well
                 LOG.exception("Looking for new versions failed")
 
-    async def stop(self, grace: float | None = None) -> bool:
-        """Take no more requests, finish those that run, unload.
-
-        Args:
-            grace: seconds for that; those of the options when None.
+    async def stop(self) -> bool:
+        """Take no more requests, finish those that run within the grace, unload.
 
         Returns:
             Whether everything was finished; if not, a model still runs in its thread.
         """
-        grace = self.options.grace if grace is None else grace
+        grace = self.options.grace
         end = time.monotonic() + grace
         self.core.stopping = True
         if self._polling:
@@ -195,12 +194,13 @@ class Server:
         return done and not self._workers.busy
 
 
-def serve(options: Options, announce: Callable[[str], None]) -> bool:
+def serve(options: Options) -> bool:
     """Serve until SIGTERM or SIGINT, then finish what runs. A second signal ends at once.
+
+    Where it listens, and what happens to versions, goes to the log `kerasft.serving`.
 
     Args:
         options: what is served, where, and within which limits.
-        announce: is told where the server listens once it does.
 
     Returns:
         Whether everything was finished in time; if not, the process should end without waiting for
@@ -209,10 +209,10 @@ def serve(options: Options, announce: Callable[[str], None]) -> bool:
     Raises:
         InputError: as `Server.start`.
     """
-    return asyncio.run(_serve(options, announce))
+    return asyncio.run(_serve(options))
 
 
-async def _serve(options: Options, announce: Callable[[str], None]) -> bool:
+async def _serve(options: Options) -> bool:
     loop, told = asyncio.get_running_loop(), asyncio.Event()
 
     def tell(number: int) -> None:
@@ -228,12 +228,16 @@ async def _serve(options: Options, announce: Callable[[str], None]) -> bool:
     if not starting.done():
         starting.cancel()
         await asyncio.wait({starting})
-        return False  # a model is still being loaded in its thread
+        LOG.error("Stopped while a model was being loaded")
+        return False
     starting.result()
-    announce(describe(server))
+    LOG.info("%s", describe(server))
     await waiting
     LOG.info("Stopping: what runs has %g seconds to finish", options.grace)
-    return await server.stop()
+    finished = await server.stop()
+    if not finished:
+        LOG.error("What runs did not finish within %g seconds", options.grace)
+    return finished
 
 
 def describe(server: Server) -> str:
@@ -242,6 +246,7 @@ def describe(server: Server) -> str:
     found = server.core.models.versions()
     names = ", ".join(f"{n} {'/'.join(map(str, versions))}" for n, versions in found.items())
     return (
+        "Compatible with TF Serving, for development; in production run TF Serving itself.\n"
         f"Serving {names}: REST http://{host}:{server.rest_port}/v1/models/{next(iter(found))}, "
         f"gRPC {host}:{server.port}"
     )

@@ -174,4 +174,6 @@ def _kind(name: str, value: Any) -> str:
 
 
 def _plain(value: Any) -> Any:
-    return as_bytes(value) if isinstance(value, str | bytes) else value
+    if isinstance(value, str | bytes):
+        return as_bytes(value)
+    return int(value) if isinstance(value, bool) else value

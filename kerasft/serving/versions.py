@@ -237,7 +237,10 @@ class Models:
         async with self._lock:
             for served in self._served.values():
                 if served.config:
-                    await self._settle(served)
+                    failed = dict(served.failed)
+                    problems = await self._settle(served)
+                    for problem in problems if served.failed != failed else ():
+                        LOG.error("%s: %s", served.config.name, problem)
 
     async def _settle(self, served: _Served) -> list[ServingError]:
         """Load what is wanted; only then give up what is not."""
@@ -266,7 +269,6 @@ class Models:
             code, message = code_of(error), f"{folder} does not load: {message_of(error)}"
             served.states[version] = Status("END", code, message)
             served.failed[version] = stamp
-            LOG.error("%s: version %d does not load: %s", name, version, message_of(error))
             return ServingError(code, message)
         served.failed.pop(version, None)
         served.loaded[version] = Loaded(name, version, model, self._queue)

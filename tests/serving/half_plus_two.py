@@ -190,8 +190,8 @@ class Running:
     def call(self, coroutine):
         return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result(LONGEST)
 
-    def stop(self, grace=None):
-        self.finished = self.call(self.server.stop(grace))
+    def stop(self):
+        self.finished = self.call(self.server.stop())
         return self.finished
 
     def ask(self, method, path, body=None, headers=()):
