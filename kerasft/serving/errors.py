@@ -2,7 +2,7 @@
 
 import asyncio
 
-from kerasft._core.errors import KerasftError
+from kerasft._core.errors import InputError, KerasftError
 
 # Code -> (number in google.rpc.Code, HTTP status). The table is TF Serving's.
 CODES = {
@@ -46,13 +46,16 @@ def invalid(message: str) -> ServingError:
 
 
 def code_of(error: BaseException) -> str:
-    """The code of any exception: its own `code`, or INTERNAL."""
+    """The code of any exception: its own `code`, or INTERNAL. The model's `InputError` is of what a
+    client sent."""
     if isinstance(error, TimeoutError):
         return "DEADLINE_EXCEEDED"
     if isinstance(error, asyncio.CancelledError):
         return "CANCELLED"
     code = getattr(error, "code", None)
-    return code if isinstance(code, str) and code in CODES else "INTERNAL"
+    if isinstance(code, str) and code in CODES:
+        return code
+    return "INVALID_ARGUMENT" if isinstance(error, InputError) else "INTERNAL"
 
 
 def message_of(error: BaseException) -> str:
