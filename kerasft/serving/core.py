@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -10,6 +11,8 @@ from kerasft.serving.errors import ServingError, code_of
 from kerasft.serving.inference import Inference
 from kerasft.serving.metrics import Metrics
 from kerasft.serving.versions import Models
+
+LOG = logging.getLogger("kerasft.serving")
 
 
 @dataclass
@@ -69,6 +72,8 @@ class Core:
             self.metrics.answered(known, api, entrypoint, time.perf_counter() - began)
         except BaseException as error:
             code = code_of(error)
+            if code == "INTERNAL":
+                LOG.exception("%s: a request failed", model)
             raise
         finally:
             self.metrics.request(known, code)

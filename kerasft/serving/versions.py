@@ -88,6 +88,7 @@ class _Served:
     states: dict[int, Status] = field(default_factory=dict)
     loaded: dict[int, Loaded] = field(default_factory=dict)
     failed: dict[int, Any] = field(default_factory=dict)  # version -> what its files looked like
+    lost: bool = False  # whether its folder has gone
 
 
 class Models:
@@ -247,8 +248,11 @@ class Models:
         config = served.config
         there = await self._in_thread(versions_in, config.base_path)
         if there is None:
-            LOG.error("%s: there is no folder %s any more", config.name, config.base_path)
+            if not served.lost:  # once, not at every look
+                LOG.error("%s: there is no folder %s any more", config.name, config.base_path)
+            served.lost = True
             return []
+        served.lost = False
         wanted = config.wanted(list(there))
         problems = [await self._take(served, v, there[v]) for v in wanted if v not in served.loaded]
         if not wanted or any(version in served.loaded for version in wanted):

@@ -1,6 +1,7 @@
 """REST answers as TF Serving documents it; half_plus_two is its own example."""
 
 import gzip
+import http.client
 import json
 import socket
 
@@ -134,6 +135,21 @@ def test_every_mistake_has_its_status_and_says_what_it_is(shared, path, body, st
     assert message in answer["error"]
     # The server answers on: a crash of the handler would show here.
     assert shared.predict([1.0]) == (200, {"predictions": [2.5]})
+
+
+def test_a_damaged_body_is_never_a_failure_of_the_server(shared):
+    """One byte of a request at a time is cut out, doubled, or another one."""
+    connection = http.client.HTTPConnection("127.0.0.1", shared.server.rest_port, 10)
+    inputs = {"a": [[1, -2.5e3]], "text": ["\u00e9"]}
+    body = json.dumps({"signature_name": "named", "inputs": inputs}).encode()
+    for i in range(len(body)):
+        for middle in (b"", body[i : i + 1] * 2, b"[", b"\xff", b'"', b"9"):
+            connection.request("POST", PREDICT, body[:i] + middle + body[i + 1 :])
+            answer = connection.getresponse()
+            text = answer.read()
+            assert answer.status in (200, 400), text
+            json.loads(text)
+    connection.close()
 
 
 def test_bad_base64_and_lone_surrogates_are_refused(shared):

@@ -11,11 +11,13 @@ import threading
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from half_plus_two import LONGEST, Loads, Running, until
 
 from kerasft._core.errors import InputError
-from kerasft.serving import Batching, Options, read_batching, read_models, single
+from kerasft.serving import Batching, Options, read_batching, read_models, single, tensors
+from kerasft.serving._protos import predict_pb2
 from kerasft.serving.config import read_monitoring
 
 
@@ -24,11 +26,24 @@ def closed(port):
         return made.connect_ex(("127.0.0.1", port)) != 0
 
 
-def test_the_end_waits_for_what_runs_and_takes_nothing_new(folder):
+def by_rest(running):
+    status, answer = running.predict([1.0])
+    return answer["predictions"] if status == 200 else status
+
+
+def by_grpc(running):
+    request = predict_pb2.PredictRequest()
+    request.model_spec.name = "half"
+    request.inputs["x"].CopyFrom(tensors.to_proto(np.array([1.0], np.float32)))
+    return list(running.predictions.Predict(request, timeout=LONGEST).outputs["y"].float_val)
+
+
+@pytest.mark.parametrize("ask", [by_rest, by_grpc])
+def test_the_end_waits_for_what_runs_and_takes_nothing_new(folder, ask):
     with Running(folder) as running:
         model, answers = running.loads.made[1], []
         model.gate.clear()
-        slow = threading.Thread(target=lambda: answers.append(running.predict([1.0])))
+        slow = threading.Thread(target=lambda: answers.append(ask(running)))
         slow.start()
         until(lambda: model.running)
         ending = threading.Thread(target=running.stop)
@@ -38,7 +53,7 @@ def test_the_end_waits_for_what_runs_and_takes_nothing_new(folder):
         model.gate.set()
         slow.join()
         ending.join()
-        assert answers == [(200, {"predictions": [2.5]})]
+        assert answers == [[2.5]]
         assert running.finished is True
         assert model.closed
 

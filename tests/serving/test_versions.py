@@ -8,7 +8,7 @@ import pytest
 from half_plus_two import Loads, Running, until, write_version
 
 from kerasft._core.errors import InputError
-from kerasft.serving import ModelConfig
+from kerasft.serving import Batching, ModelConfig
 
 
 def state(running, version):
@@ -43,9 +43,10 @@ def test_the_folder_is_looked_at_without_being_told(folder):
         until(lambda: running.predict([1.0])[1] == {"predictions": [3.5]})
 
 
-def test_switching_under_load_fails_no_request(folder):
+@pytest.mark.parametrize("batching", [None, Batching(batch_timeout_micros=1000)])
+def test_switching_under_load_fails_no_request(folder, batching):
     """Each version is closed once it is left, and a fake that runs after its close fails."""
-    with Running(folder) as running:
+    with Running(folder, batching=batching) as running:
         answers, over = [], threading.Event()
 
         def client():
