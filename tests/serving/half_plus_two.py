@@ -11,6 +11,7 @@ from pathlib import Path
 import grpc
 import numpy as np
 
+from kerasft._core.errors import InputError
 from kerasft.serving import Options, Server, single
 from kerasft.serving._protos import Example, model_service_pb2_grpc, prediction_service_pb2_grpc
 
@@ -91,6 +92,8 @@ class HalfPlusTwo:
             raise Refused("INVALID_ARGUMENT", "a row of -1")
         if (x == -2).any():
             raise ValueError("a failure of the model's own")
+        if (x == -3).any():
+            raise InputError("a row of -3 is nothing to ask.")
         return {"y": x / 2 + np.float32(self.plus)}
 
     def named(self, a, text):

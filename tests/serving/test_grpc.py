@@ -135,6 +135,12 @@ def test_metadata_and_status(shared):
         ({}, {"z": [1.0]}, "INVALID_ARGUMENT", "Sent extra: {z}"),
         ({}, {"x": np.float64([1.0])}, "INVALID_ARGUMENT", "expects float32. Received: float64"),
         ({}, {"x": np.float32([[1.0]])}, "INVALID_ARGUMENT", "expects shape ['?']"),
+        (
+            {"signature": "named"},
+            {"a": np.ones((1, 3), np.float32), "text": tensors.strings([b""])},
+            "INVALID_ARGUMENT",
+            "expects shape ['?', 2]. Received: [1, 3]",
+        ),
         ({}, {"x": np.float32([-1.0])}, "INVALID_ARGUMENT", "a row of -1"),
         ({}, {"x": np.float32([-2.0])}, "INTERNAL", "ValueError"),
     ],

@@ -109,6 +109,7 @@ def test_versions_labels_and_names_in_the_path(shared):
         (PREDICT, {"inputs": [[2**31]], "signature_name": "lengths"}, 400, "expected type: int32"),
         (PREDICT, {"instances": [1.0], "signature_name": "flat"}, 400, "no shape information"),
         (PREDICT, {"instances": [-1.0]}, 400, "a row of -1"),
+        (PREDICT, {"instances": [-3.0]}, 400, "a row of -3"),
         (PREDICT, {"instances": [-2.0]}, 500, "ValueError: a failure of the model's own"),
         ("/v1/models/half/versions/2:predict", {"instances": [1.0]}, 404, "Specific(half, 2)"),
         ("/v1/models/other:predict", {"instances": [1.0]}, 404, "Latest(other)"),

@@ -9,8 +9,10 @@ import sys
 import textwrap
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import grpc
 import numpy as np
 import pytest
 from half_plus_two import LONGEST, Loads, Running, until
@@ -49,6 +51,7 @@ def test_the_end_waits_for_what_runs_and_takes_nothing_new(folder, ask):
         ending = threading.Thread(target=running.stop)
         ending.start()
         until(lambda: closed(running.server.rest_port) and closed(running.server.port))
+        time.sleep(0.1)  # a door that waits less than its grace would have hung up by now
         assert not running.core.ready and not answers
         model.gate.set()
         slow.join()
@@ -118,9 +121,16 @@ def test_a_port_in_use_is_said_for_either_door(folder):
     with Running(folder) as running:
         for name, flag in (("rest_port", "--rest-port"), ("port", "--port")):
             port = getattr(running.server, name)
-            # gRPC would share its port with a second server, unless it is told not to.
             with pytest.raises(InputError, match=f"Port {port} is in use.*{flag} N"):
                 Running(folder, **{name: port}).__enter__()
+
+
+def test_no_other_grpc_server_shares_the_port_unnoticed(folder, capfd):
+    with Running(folder) as running, ThreadPoolExecutor(1) as threads:
+        other = grpc.server(threads)  # gRPC lets servers share a port unless both refuse
+        with pytest.raises(RuntimeError):
+            other.add_insecure_port(f"127.0.0.1:{running.server.port}")
+        other.stop(0)
 
 
 def test_the_metrics_can_be_elsewhere_or_nowhere(folder):

@@ -140,12 +140,14 @@ def test_a_broken_version_is_not_tried_again_and_again(folder):
 )
 def test_the_policy_says_which_versions_are_served(folder, policy, served):
     for version in (2, 3):
-        write_version(folder, version)
-    (folder / "notes").mkdir()
+        write_version(folder, version, plus=float(version))
+    for name in ("notes", "\u00b2", "\u0664"):  # digits of other writings are no versions
+        (folder / name).mkdir()
     (folder / "4").write_text("a file is no version")
     with Running(folder, models=models(folder, *policy)) as running:
         assert running.core.models.versions() == {"half": served}
-        assert running.predict([1.0])[0] == 200
+        # Without a version the newest answers; the oldest would give 2.5.
+        assert running.predict([1.0])[1] == {"predictions": [max(served) + 0.5]}
 
 
 def test_versions_are_ordered_as_numbers(folder):
