@@ -182,8 +182,15 @@ class Running:
         try:
             if self.finished is None:
                 self.stop()
+            self.call(self._left())
         finally:
             self._end()
+
+    async def _left(self):
+        """What a server that gave up waiting has left behind."""
+        rest = asyncio.all_tasks() - {asyncio.current_task()}
+        if rest:
+            await asyncio.wait(rest, timeout=1)
 
     def _end(self):
         self.loop.call_soon_threadsafe(self.loop.stop)
