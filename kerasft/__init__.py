@@ -20,6 +20,7 @@ _ROOMS = (
     "objectives",
     "optimizers",
     "preprocessing",
+    "serving",
     "tasks",
     "testing",
     "training",

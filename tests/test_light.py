@@ -18,6 +18,7 @@ SEEN = f"; import sys; print(sorted({HEAVY} & set(sys.modules)))"
         "import kerasft; kerasft.Recipe(data={'train': 'mails.csv'})",
         "import kerasft.cli.main",
         "import kerasft.export.check_golden",
+        "import kerasft.serving",
         "from kerasft.cli.main import run; run(['--help'])",
         "from kerasft.cli.main import run; run(['train', '--help'])",
     ],

@@ -33,6 +33,7 @@ PACKAGE = {
     "preprocessing",
     "quickstart",
     "save_peft",
+    "serving",
     "tasks",
     "testing",
     "train",
@@ -65,6 +66,8 @@ ROOMS = {
         text_report token_accuracy""",
     "optimizers": "Pace PacedAdamW SCHEDULES WarmupDecay adamw",
     "preprocessing": "Template beside by_row chat pack ragged_ids row_begins tags taken windows",
+    "serving": """Batching InputError ModelConfig Options Server ServingError read_batching
+        read_models read_monitoring serve single""",
     "testing": "check_family check_method check_objective check_task tiny",
     "testing.contracts": """FAMILY_PARTS METHOD_PARTS OBJECTIVE_PARTS REFUSALS TASK_PARTS Refusal
         check_family check_method check_objective check_task""",

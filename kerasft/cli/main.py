@@ -8,18 +8,10 @@ from typing import Annotated, Any
 
 import typer
 
-from kerasft._core.errors import InputError
 from kerasft._version import __version__
+from kerasft.cli import deployment
 from kerasft.cli.failures import INPUT, INTERRUPTED, UNREAD, report, terminate
-from kerasft.cli.output import (
-    as_json,
-    label_and_version,
-    refuse_run,
-    results,
-    start_quietly,
-    version_table,
-    whole_file,
-)
+from kerasft.cli.output import as_json, refuse_run, results, start_quietly, whole_file
 
 app = typer.Typer(
     name="kerasft",
@@ -300,58 +292,8 @@ def export(
         print(made.export(folder, version=version), file=stdout)
 
 
-@app.command(epilog="Example: kerasft versions saved_models/spam --label stable=3")
-def versions(
-    folder: Annotated[
-        str, typer.Argument(metavar="SAVED_MODELS/NAME", help="Folder of the export.")
-    ],
-    label: Annotated[
-        str | None,
-        typer.Option(metavar="LABEL=VERSION", help="Put a label on a version, or move it there."),
-    ] = None,
-    rollback: Annotated[
-        bool, typer.Option("--rollback", help="Put `stable` back on the version before.")
-    ] = False,
-    remove_label: Annotated[
-        str | None, typer.Option(metavar="LABEL", help="Take a label away.")
-    ] = None,
-    load: Annotated[
-        int | None, typer.Option(metavar="VERSION", help="Let a server load a version too.")
-    ] = None,
-    retire: Annotated[
-        int | None, typer.Option(metavar="VERSION", help="Let a server unload a version.")
-    ] = None,
-) -> None:
-    """List the versions of an export; say which ones a server loads, and under which labels.
-
-    A change is one write of SAVED_MODELS/NAME/deploy/models.config, which a running server reads
-    again. TF Serving refuses a label on a version that it has not loaded.
-    """
-    from kerasft.export.deploy import versions as deployed
-
-    asked = {
-        "--label": label,
-        "--rollback": rollback or None,
-        "--remove-label": remove_label,
-        "--load": load,
-        "--retire": retire,
-    }
-    asked = {name: value for name, value in asked.items() if value is not None}
-    if len(asked) > 1:
-        raise InputError(f"One change at a time. Received: {', '.join(asked)}.")
-    if label is not None:
-        deployed.label(folder, *label_and_version(label))
-    elif rollback:
-        deployed.rollback(folder)
-    elif remove_label is not None:
-        deployed.remove_label(folder, remove_label)
-    elif load is not None:
-        deployed.load(folder, load)
-    elif retire is not None:
-        deployed.retire(folder, retire)
-    typer.echo(version_table(deployed.versions(folder)))
-    if asked:
-        typer.echo(f"\n{deployed.HINT}")
+app.command(epilog=deployment.VERSIONS)(deployment.versions)
+app.command(epilog=deployment.SERVE)(deployment.serve)
 
 
 def _attached(pipe: Any, places: list[str]) -> Any:
