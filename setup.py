@@ -26,6 +26,7 @@ REQUIRES = [
     "rich>=14,<16",
     "safetensors>=0.5.3,<0.9",
     "h5py>=3.12.1,<3.15",
+    "protobuf>=6.31.1,<8",
     "matplotlib>=3.10,<3.12",
     "tensorboard>=2.20,<2.22",
 ]
@@ -33,6 +34,13 @@ REQUIRES = [
 EXTRAS = {
     # hf:NAME as data, hf://... as preset
     "hf": ["datasets>=4.4,<6", "huggingface_hub>=0.35,<3"],
+    # kerasft serve, and warm-up requests
+    "serving": [
+        "tensorflow-serving-api>=2.21,<2.22",
+        "grpcio>=1.80,<2",
+        "aiohttp>=3.14,<4",
+        "prometheus-client>=0.26,<1",
+    ],
     # to open the notebooks
     "notebook": ["jupyterlab>=4.4,<5", "ipykernel>=6.30,<8"],
 }
@@ -45,6 +53,7 @@ EXTRAS["test"] = [
     "nbclient>=0.10.2,<0.12",
     "nbformat>=5.10,<6",
     "ipykernel>=6.30,<8",
+    *EXTRAS["serving"],
 ]
 # What kerasft is compared with in benchmarks/; kerasft itself never imports these.
 EXTRAS["benchmark"] = [
