@@ -20,6 +20,7 @@ pytest.register_assert_rewrite("kerasft.testing")
 SKIPS = {
     "no font with Chinese characters is installed": "fonts belong to the machine, not to kerasft",
     "a device of Linux": "/dev/full is a full disk that no other system has",
+    "/proc is a folder of Linux": "it names the libraries of a process; other systems have none",
 }
 
 

@@ -289,7 +289,7 @@ def export(
     with results() as stdout:
         pipe = kf.load(run)
         made = pipe if adapters is None else _attached(pipe, _listed(adapters))
-        print(made.export(folder, version=version), file=stdout)
+        print(made.export(folder, version=version, run=run), file=stdout)
 
 
 app.command(epilog=deployment.VERSIONS)(deployment.versions)

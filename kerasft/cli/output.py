@@ -4,7 +4,6 @@ import contextlib
 import json
 import os
 import sys
-import tempfile
 import uuid
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import IO, Any
 
 from kerasft._core import files, stack
 from kerasft._core.errors import InputError
+from kerasft._core.quiet import without_notes
 
 
 def start_quietly() -> None:
@@ -21,22 +21,11 @@ def start_quietly() -> None:
     bury the one line that says what is wrong with the input.
     """
     stack.ensure()
-    sys.stderr.flush()
-    stderr = os.dup(2)
-    with tempfile.TemporaryFile() as notes:
-        os.dup2(notes.fileno(), 2)
-        try:
-            import tensorflow as tf
-            import tensorflow_text  # noqa: F401
+    with without_notes():
+        import tensorflow as tf
+        import tensorflow_text  # noqa: F401
 
-            tf.config.list_physical_devices("GPU")
-        except BaseException:
-            notes.seek(0)
-            os.write(stderr, notes.read())
-            raise
-        finally:
-            os.dup2(stderr, 2)
-            os.close(stderr)
+        tf.config.list_physical_devices("GPU")
 
 
 @contextlib.contextmanager

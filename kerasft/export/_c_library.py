@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from kerasft._core.errors import InputError, KerasftError
+from kerasft._core.quiet import without_notes
 from kerasft.export._stubs import package_folder
 
 # Names of TF_Code, by number (tensorflow/c/tf_status.h).
@@ -171,7 +172,8 @@ def _load(folder: str, text_ops: str | None) -> Library:
         )
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
-        long, short = ctypes.CDLL(str(found[0])), ctypes.PyDLL(str(found[0]))
+        with without_notes():  # of a missing GPU, before any log level is read
+            long, short = ctypes.CDLL(str(found[0])), ctypes.PyDLL(str(found[0]))
     except OSError as error:
         raise KerasftError(f"TensorFlow's C library cannot be loaded: {error}.") from None
     for library, functions in ((long, _LONG), (short, _SHORT)):

@@ -9,6 +9,9 @@ from kerasft._core import files, stack
 from kerasft._core.checks import whole
 from kerasft._core.errors import InputError
 from kerasft.export.compare import compare, compare_each
+from kerasft.export.deploy.config import name_of_model
+from kerasft.export.deploy.write import write_deployment, write_extras
+from kerasft.export.describe import describe
 from kerasft.export.examples import method_name
 from kerasft.export.gate import check_saved_model
 from kerasft.export.golden import write_golden
@@ -18,7 +21,11 @@ from kerasft.export.signatures import signatures_of
 
 
 def export_saved_model(
-    pipe: Any, folder: str, version: int | None = None, adapters: Any = None
+    pipe: Any,
+    folder: str | os.PathLike,
+    version: int | None = None,
+    adapters: Any = None,
+    run: str | os.PathLike | None = None,
 ) -> str:
     """Write `folder/version/`, and compare its answers with the model's: here, and in TensorFlow's
     C runtime, in a process without Keras, as TF Serving runs it.
@@ -36,14 +43,18 @@ def export_saved_model(
         version: a whole number from 1; one more than the highest there is when None.
         adapters: several adapters on the pipeline's base (`kerasft.AdapterSet`): each signature
             then takes `adapter`, string [batch], too.
+        run: the run folder that the pipeline comes from, for the model card.
 
     Returns:
-        The path of the version.
+        The path of the version. What a server, a client and a reader need lies in `folder/deploy`
+        and in the version's `assets.extra`.
 
     Raises:
-        InputError: if the version exists.
+        InputError: if the version exists, or NAME cannot stand in the path of a request.
         KerasftError: if the written model does not answer as the pipeline does.
     """
+    folder = os.fspath(folder)
+    name = name_of_model(os.path.basename(os.path.abspath(folder)))
     there = [int(n) for n in files.names(folder) if n.isascii() and n.isdigit()]
     version = max(there, default=0) + 1 if version is None else whole("version", version, 1)
     if version in there:
@@ -54,15 +65,19 @@ def export_saved_model(
     target = files.join(folder, str(version))
     with files.new_folder(target) as local:
         write_saved_model(pipe, str(local), adapters)
-        _write_extras(pipe, str(local), adapters, prove(pipe, str(local), adapters))
+        records, runtime = prove(pipe, str(local), adapters)
+        _write_extras(pipe, str(local), adapters, runtime)
+        description = describe(pipe, name, str(local), records, adapters, run)
+        write_extras(str(local), description, version)
+    write_deployment(folder, description)
     return target
 
 
-def prove(pipe: Any, folder: str, adapters: Any = None) -> dict[str, Any] | None:
+def prove(pipe: Any, folder: str, adapters: Any = None) -> tuple[list[dict], dict | None]:
     """Hold a SavedModel to its pipeline: its file, its answers here and in the C runtime.
 
     Returns:
-        What `check_in_c_runtime` gives.
+        Its golden records, and what `check_in_c_runtime` gives.
 
     Raises:
         KerasftError: if it is not what TF Serving loads, or does not answer as the pipeline does.
@@ -76,8 +91,9 @@ def prove(pipe: Any, folder: str, adapters: Any = None) -> dict[str, Any] | None
         compare_each(adapters, signatures)
     else:
         compare(pipe, signatures)
-    write_golden(folder, golden_records(pipe, signatures, adapters))
-    return check_in_c_runtime(folder)
+    records = golden_records(pipe, signatures, adapters)
+    write_golden(folder, records)
+    return records, check_in_c_runtime(folder)
 
 
 def write_saved_model(pipe: Any, folder: str, adapters: Any = None) -> None:

@@ -190,7 +190,7 @@ class AdapterSet:
         rows = len(next(iter(fields.values())))
         return self._built().asked(*given.values(), tf.broadcast_to(names, [rows]))
 
-    def export(self, folder: str | os.PathLike, version: int | None = None) -> str:
+    def export(self, folder: Any, version: int | None = None, run: Any = None) -> str:
         """Write one SavedModel `folder/version/` of all adapters, and compare its answers.
 
         Every signature takes `adapter`, string [batch], too; see `Pipeline.export`. An unknown
@@ -202,7 +202,7 @@ class AdapterSet:
         """
         from kerasft.export import export_saved_model
 
-        return export_saved_model(self.pipe, os.fspath(folder), version, self)
+        return export_saved_model(self.pipe, folder, version, self, run)
 
     # --- for the export -------------------------------------------------------------------------
 

@@ -468,22 +468,23 @@ class Pipeline:
             )
         return os.fspath(folder)
 
-    def export(self, folder: str | os.PathLike, version: int | None = None) -> str:
+    def export(self, folder: Any, version: int | None = None, run: Any = None) -> str:
         """Write a SavedModel `folder/version/` that takes raw strings, and compare its answers.
 
         Args:
             folder: `saved_models/NAME`.
             version: a number of its own; one more than the highest there is by default.
+            run: the run folder that it comes from, for data and scores in the model card.
 
         Returns:
             The path of the version.
 
         Raises:
-            InputError: if the version exists.
+            InputError: if the version exists, or NAME cannot stand in the path of a request.
         """
         from kerasft.export import export_saved_model
 
-        return export_saved_model(self, os.fspath(folder), version)
+        return export_saved_model(self, folder, version, run=run)
 
 
 def _model_folder(folder: str | os.PathLike) -> str:

@@ -56,7 +56,7 @@ def quickstart(out: str | os.PathLike = "quickstart", verbose: Any = "auto") -> 
     run = files.join(out, "run")
     pipe = train(recipe(), out=run, verbose=verbose)
     pipe.report.print()
-    version = pipe.export(files.join(out, "saved_models", "spam"))
+    version = pipe.export(files.join(out, "saved_models", "spam"), run=run)
     _ask(version)
     print(_next(out, run, version, time.monotonic() - started))
     return pipe

@@ -16,6 +16,7 @@ import kerasft
 from kerasft import InputError
 from kerasft._core.errors import KerasftError
 from kerasft.export import compare, export_saved_model, saved_model
+from kerasft.export.deploy.write import Description
 from kerasft.export.examples import examples
 from kerasft.export.golden import read_golden, write_golden
 from kerasft.export.in_c_runtime import check_in_c_runtime
@@ -175,7 +176,9 @@ def quick(monkeypatch, kind):
         Path(folder, "saved_model.pb").write_bytes(b"x")
 
     monkeypatch.setattr(saved_model, "write_saved_model", write)
-    monkeypatch.setattr(saved_model, "prove", lambda *_: None)
+    monkeypatch.setattr(saved_model, "prove", lambda *_: ([], None))
+    description = Description("name", {"serving_default": ("predict", {"text": "string"})}, {}, {})
+    monkeypatch.setattr(saved_model, "describe", lambda *_: description)
     return kind("one text")
 
 
@@ -190,6 +193,13 @@ def test_versions_count_up_and_are_never_overwritten(quick, tmp_path):
     with pytest.raises(InputError, match="7 exists, and a version is never overwritten.*free.* 9"):
         export_saved_model(quick, folder, version=7)
     assert os.stat(f"{folder}/7/saved_model.pb") == before
+
+
+@pytest.mark.parametrize("name", ["my model", "50%", "a?b"])
+def test_a_name_that_no_request_can_have_is_refused(quick, tmp_path, name):
+    with pytest.raises(InputError, match="stands in the path of a request"):
+        export_saved_model(quick, tmp_path / name)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("version", [0, -1, 1.5, "1", True])
@@ -235,7 +245,7 @@ def test_a_failure_leaves_the_versions_that_were_there(quick, tmp_path, monkeypa
     monkeypatch.setattr(saved_model, "prove", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         export_saved_model(quick, folder)
-    assert os.listdir(folder) == ["1"]
+    assert sorted(os.listdir(folder)) == ["1", "deploy"]
 
 
 def test_a_copy_that_breaks_off_is_taken_away(quick, tmp_path, monkeypatch):

@@ -1,5 +1,6 @@
 """TF Serving as a container: a compose file, and Kubernetes manifests."""
 
+import contextlib
 import dataclasses
 import re
 from typing import Any
@@ -60,10 +61,11 @@ class Deployment:
 def dns_name(name: str) -> str:
     """A name as Kubernetes takes it (DNS-1123): small letters, digits and "-", at most 63 signs.
 
-    A Service's name begins with a letter too, so "model-" is put before a digit.
+    A Service's name begins with a letter too, so "model-" is put before a digit. Other letters than
+    a-z are written as in the names of hosts (IDNA).
 
     Raises:
-        InputError: for a name that has no such form: letters outside a-z, or too long.
+        InputError: for a name that has no such form: blanks, other signs, or too long.
 
     Example:
         >>> dns_name("Spam_v2")
@@ -71,6 +73,8 @@ def dns_name(name: str) -> str:
     """
     found = re.sub(r"[._-]+", "-", str(name).lower()).strip("-")
     found = f"model-{found}" if found[:1].isdigit() else found
+    with contextlib.suppress(UnicodeError):  # what has no such form is refused below
+        found = found.encode("idna").decode()
     if _DNS.fullmatch(found):
         return found
     raise InputError(

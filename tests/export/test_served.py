@@ -1,0 +1,152 @@
+"""An export behind `kerasft serve`: the real C runtime, REST, gRPC, and the files beside it."""
+
+import contextlib
+import json
+import os
+import random
+import re
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+
+import grpc
+import numpy as np
+import pytest
+from asking import expected
+
+from kerasft.export.deploy import checksums, config, versions, warmup
+from kerasft.export.golden import read_golden
+from kerasft.serving import _protos as protos
+from kerasft.serving.tensors import from_proto, to_proto
+from kerasft.testing import tiny
+
+SEED = random.SystemRandom().randrange(10**6)
+TEXTS = 1000
+
+
+@pytest.fixture(scope="module")
+def folder(exported):
+    """`saved_models/m` of a pipeline of pairs of texts."""
+    return str(Path(exported("a pair")).parent)
+
+
+@contextlib.contextmanager
+def serving(folder):
+    """The process, its REST address and its gRPC address."""
+    command = [sys.executable, "-m", "kerasft", "serve", folder, "--rest-port", "0", "--port", "0"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            for line in process.stderr:
+                found = re.search(r"REST (http://\S+?)/v1\S*, gRPC (\S+)", line)
+                if found:
+                    break
+            else:
+                raise AssertionError("the server ended before it served")
+            yield process, *found.groups()
+        finally:
+            process.terminate()
+            process.communicate(timeout=60)
+
+
+@pytest.fixture(scope="module")
+def server(folder):
+    with serving(folder) as found:
+        yield found
+
+
+def ask(address, verb, body):
+    request = urllib.request.Request(f"{address}/v1/models/m:{verb}", json.dumps(body).encode())
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        return json.load(answer)
+
+
+def drawn(count):
+    """Strings of words, signs of all planes, and nothing."""
+    source = random.Random(SEED)
+    words = [*tiny.WORDS, *tiny.SIGNS, "<b>", "\\", '"', "\n", "\t", "½", "ﬁ", "e\u0301"]
+    planes = ((1, 0xD800), (0xE000, 0x110000))  # all but the surrogates
+
+    def one():
+        if source.random() < 0.1:
+            return chr(source.randrange(*source.choice(planes)))
+        return source.choice(words)
+
+    def text():
+        return source.choice(["", " "]).join(one() for _ in range(source.randrange(12)))
+
+    return [text() for _ in range(count)]
+
+
+def test_a_thousand_strings_by_both_doors(kind, server):
+    """By REST in rows, by gRPC in tensors: what the pipeline in Python answers."""
+    print(f"seed {SEED}")
+    pipe, (_, rest, address) = kind("a pair"), server
+    fields = {"text": drawn(TEXTS), "text_pair": drawn(TEXTS)[::-1]}
+    meant = expected(pipe, fields)
+    labels = [label.decode() for label in meant["label"].tolist()]
+    assert len(set(labels)) > 1  # an answer that is always the same would say nothing
+
+    rows = [dict(zip(fields, values)) for values in zip(*fields.values())]
+    found = []
+    for start in range(0, TEXTS, 100):
+        body = {"instances": rows[start : start + 100]}
+        found += ask(rest, "predict", body)["predictions"]
+    assert [answer["label"] for answer in found] == labels
+    shares = [answer["probabilities"] for answer in found]
+    np.testing.assert_allclose(shares, meant["probabilities"], atol=1e-5)
+
+    with grpc.insecure_channel(address) as channel:
+        stub = protos.prediction_service_pb2_grpc.PredictionServiceStub(channel)
+        request = protos.predict_pb2.PredictRequest()
+        request.model_spec.name = "m"
+        for name, values in fields.items():
+            request.inputs[name].CopyFrom(to_proto(np.array([v.encode() for v in values], object)))
+        answer = stub.Predict(request, timeout=60).outputs
+    assert [v.decode() for v in from_proto(answer["label"]).tolist()] == labels
+    shares = from_proto(answer["probabilities"])
+    np.testing.assert_allclose(shares, meant["probabilities"], atol=1e-5)
+
+
+def test_classify_by_rest(kind, server):
+    pipe, (_, rest, _) = kind("a pair"), server
+    rows = [{"text": "good", "text_pair": "a film"}, {"text": "", "text_pair": "bad"}]
+    results = ask(rest, "classify", {"signature_name": "classify", "examples": rows})["results"]
+    meant = expected(pipe, {n: [r[n] for r in rows] for n in rows[0]})["probabilities"]
+    for pairs, scores in zip(results, meant, strict=True):
+        assert [label for label, _ in pairs] == list(pipe.task.labels)
+        np.testing.assert_allclose([score for _, score in pairs], scores, atol=1e-5)
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/maps"), reason="/proc is a folder of Linux")
+def test_neither_keras_nor_tensorflow_for_python_is_in_the_process(server):
+    process, rest, _ = server
+    ask(rest, "predict", {"instances": [{"text": "good", "text_pair": "bad"}]})
+    maps = Path(f"/proc/{process.pid}/maps").read_text(encoding="utf-8")
+    assert "libtensorflow_cc" in maps
+    assert "_pywrap_tensorflow" not in maps and "keras" not in maps
+
+
+def test_the_client_that_lies_beside_it(kind, folder, server):
+    _, rest, _ = server
+    host, port = rest.removeprefix("http://").split(":")
+    client = [sys.executable, f"{folder}/deploy/client.py", "good", "--set", "text_pair=a film"]
+    done = subprocess.run(
+        [*client, "--host", host, "--port", port], capture_output=True, text=True, check=True
+    )
+    meant = expected(kind("a pair"), {"text": ["good"], "text_pair": ["a film"]})
+    assert meant["label"][0].decode() in done.stdout
+
+
+def test_what_lies_beside_an_export(folder):
+    place = f"{folder}/1"
+    assert set(os.listdir(folder)) == {"1", "deploy"}
+    names = {r["signature"] for r in read_golden(place)}
+    assert {signature for signature, *_ in warmup.read_warmup(place)} == names
+    checksums.verify(place)
+    (found,) = versions.versions(folder)
+    assert found.number == 1
+    text = Path(f"{folder}/deploy/models.config").read_text(encoding="utf-8")
+    assert [model.name for model in config.read_models_config(text)] == ["m"]
+    card = Path(f"{place}/assets.extra/model_card.md").read_text(encoding="utf-8")
+    assert "so so" in card
