@@ -173,7 +173,10 @@ def _load(folder: str, text_ops: str | None) -> Library:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
         with without_notes():  # of a missing GPU, before any log level is read
-            long, short = ctypes.CDLL(str(found[0])), ctypes.PyDLL(str(found[0]))
+            # Shared with the op libraries: each would hash the names of attributes with a seed of
+            # its own (absl's kSeed), and not find what TensorFlow has put into a map.
+            shared = ctypes.RTLD_GLOBAL
+            long, short = (kind(str(found[0]), shared) for kind in (ctypes.CDLL, ctypes.PyDLL))
     except OSError as error:
         raise KerasftError(f"TensorFlow's C library cannot be loaded: {error}.") from None
     for library, functions in ((long, _LONG), (short, _SHORT)):
