@@ -135,7 +135,7 @@ def _data(split: Mapping[str, Any] | None, report: Mapping[str, Any]) -> list[st
 def _recipe(recipe: Mapping[str, Any] | None, report: Mapping[str, Any]) -> list[str]:
     if not recipe:
         return [NO_RUN]
-    text = yaml.safe_dump(dict(recipe), sort_keys=False, allow_unicode=True).rstrip("\n")
+    text = yaml.safe_dump(_named(dict(recipe)), sort_keys=False, allow_unicode=True).rstrip("\n")
     fence = "`" * (3 + text.count("```"))
     lines = [f"{fence}yaml", *text.split("\n"), fence]
     extra, seconds = report.get("extra", {}), report.get("fit_seconds")
@@ -146,6 +146,13 @@ def _recipe(recipe: Mapping[str, Any] | None, report: Mapping[str, Any]) -> list
             + (f", in {seconds:,.0f} seconds." if seconds else "."),
         ]
     return lines
+
+
+def _named(value: Any) -> Any:
+    """Files and presets without the folders of the machine that they were on."""
+    if isinstance(value, Mapping):
+        return {key: _named(part) for key, part in value.items()}
+    return os.path.basename(value) if isinstance(value, str) and os.path.isabs(value) else value
 
 
 def _metrics(report: Mapping[str, Any] | None) -> list[str]:
