@@ -33,10 +33,14 @@ KINDS = [
     "fixed length",
     "windows",
     "entities",
+]
+MORE = [
     "answers",
     "embeddings",
+    "frozen",
+    "mean of a sentencepiece encoder",
+    "decoder of sentencepieces",
 ]
-MORE = ["frozen", "mean of a sentencepiece encoder", "decoder of sentencepieces"]
 MORE += ["fixed length, a pair", "relations", "completions", "chats", "translations", "masks"]
 MORE += ["asked labels", "labels by likelihood", "embeddings of histories"]
 MORE += ["windows of a fixed length", "both ends"]
