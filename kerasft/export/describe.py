@@ -34,7 +34,8 @@ def describe(
         adapters: several adapters on the pipeline's base (`kerasft.AdapterSet`).
         run: the run folder that the pipeline comes from, for data and scores.
     """
-    task, found = pipe.task, read_signatures(folder)
+    task = adapters.task if adapters else pipe.task
+    found = read_signatures(folder)
     first = {field: values[0] for field, values in probes(task).items()}
     if adapters:
         first["adapter"] = adapters.names[0]

@@ -55,8 +55,8 @@ class Fake:
         self.asked.append(data)
         return self
 
-    def export(self, folder, version=None):
-        self.asked.append((folder, version))
+    def export(self, folder, version=None, run=None):
+        self.asked.append((folder, version, run))
         return f"{folder}/{version or 1}"
 
     def quickstart(self, out):
@@ -236,7 +236,7 @@ def test_rank_prints_one_json_line_a_candidate_and_nothing_else(fake, tmp_path, 
 
 def test_export_prints_the_path(fake, capsys):
     assert run(["export", "runs/a", "saved_models/a", "--version", "3"]) == 0
-    assert fake.asked == ["runs/a", ("saved_models/a", 3)]
+    assert fake.asked == ["runs/a", ("saved_models/a", 3, "runs/a")]
     assert capsys.readouterr().out == "saved_models/a/3\n"
 
 

@@ -187,6 +187,11 @@ class Answers:
     def __init__(self, shift):
         self.shift = shift
         self.signatures = {"serving_default": self.serve, "token_ids": self.serve}
+        self.signatures["classify"] = self.classify
+
+    def classify(self, inputs):
+        answers = self.serve(inputs=inputs)
+        return {"classes": answers["label"][:, None], "scores": answers["probabilities"]}
 
     def serve(self, **inputs):
         count = int(tf.shape(next(iter(inputs.values())))[0])

@@ -252,13 +252,13 @@ def test_memory_stays_flat(model, monkeypatch, freed):
 
 
 def test_a_closed_model_is_freed(tmp_path):
-    folder, grown = small_models.weights(str(tmp_path), 2_000_000), []
+    folder, grown = small_models.weights(str(tmp_path), 10_000_000), []
     for _ in range(8):
         with CModel(folder) as model:
             got = model.run("serving_default", {"x": np.float32([1])})["y"].tolist()
-            assert got == [2_000_001.0]
+            assert got == [10_000_001.0]
         grown.append(resident())
-    assert grown[-1] - grown[2] < 20 << 20  # 40 MB if nothing were freed
+    assert grown[-1] - grown[2] < 100 << 20  # 200 MB if nothing were freed
 
 
 REFUSED = """
