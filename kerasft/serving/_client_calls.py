@@ -151,6 +151,6 @@ class Calls:
             pause = min(2 * pause, _LONGEST_PAUSE)
 
     def close(self) -> None:
-        """Begin no more jobs. (The pool's own way to drop jobs does not wake who waits for them.)"""
+        """Begin no more jobs. The pool's own way to drop them does not wake who waits for them."""
         self._closed = True
         self._pool.shutdown(wait=False)
