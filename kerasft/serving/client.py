@@ -24,10 +24,10 @@ _TRY = 5.0  # seconds that `ready` waits for one answer
 class Client:
     """Asks a served model; many threads may share one client.
 
-    Rows go out in requests of `batch_size`, some at a time. A request that was refused, lost on its
-    way or turned away because the server is busy (UNAVAILABLE, RESOURCE_EXHAUSTED) is asked again
-    after a pause that doubles. An answer that was lost is so computed twice: models that are asked
-    change nothing, so asking again is safe. What is wrong with a request is not asked again.
+    Rows go out in requests of `batch_size`, some at a time. Where the server is out of reach or
+    busy, or an answer is lost on its way (UNAVAILABLE, RESOURCE_EXHAUSTED), a request is made again
+    after a pause that doubles. What was lost is then computed twice: requests change nothing in a
+    model, so that is safe. A request that is wrong is not made again.
 
     What a signature takes is read from the server once, and again after a failure. Lists that a
     server pads are padded to the longest of their request, and come as they are.
