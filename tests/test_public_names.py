@@ -66,7 +66,7 @@ ROOMS = {
         text_report token_accuracy""",
     "optimizers": "Pace PacedAdamW SCHEDULES WarmupDecay adamw",
     "preprocessing": "Template beside by_row chat pack ragged_ids row_begins tags taken windows",
-    "serving": """Batching InputError ModelConfig Options Server ServingError read_batching
+    "serving": """Batching Client InputError ModelConfig Options Server ServingError read_batching
         read_models read_monitoring serve single""",
     "testing": "check_family check_method check_objective check_task tiny",
     "testing.contracts": """FAMILY_PARTS METHOD_PARTS OBJECTIVE_PARTS REFUSALS TASK_PARTS Refusal

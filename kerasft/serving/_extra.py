@@ -1,4 +1,4 @@
-"""Imported first: says which line installs what only a server needs."""
+"""Imported first: says which line installs what only a server, or a client over gRPC, needs."""
 
 from kerasft._core.extras import require
 

@@ -20,12 +20,13 @@ def metadata(version: Loaded) -> Any:
     return response
 
 
-def metadata_json(version: Loaded) -> bytes:
-    """The same as JSON."""
-    spec = _json(metadata(version).model_spec)
+def metadata_json(response: Any) -> bytes:
+    """A GetModelMetadataResponse as JSON."""
+    signatures = get_model_metadata_pb2.SignatureDefMap()
+    response.metadata["signature_def"].Unpack(signatures)
     return _body(
-        f'{{\n"model_spec":{spec},\n'
-        f'"metadata": {{"signature_def": {_json(_signatures(version))}}}\n}}'
+        f'{{\n"model_spec":{_json(response.model_spec)},\n'
+        f'"metadata": {{"signature_def": {_json(signatures)}}}\n}}'
     )
 
 
@@ -40,9 +41,9 @@ def states(found: Mapping[int, Status]) -> Any:
     return response
 
 
-def states_json(found: Mapping[int, Status]) -> bytes:
-    """The same as JSON."""
-    return _body(_json(states(found)))
+def states_json(response: Any) -> bytes:
+    """A GetModelStatusResponse as JSON."""
+    return _body(_json(response))
 
 
 def _signatures(version: Loaded) -> Any:

@@ -24,11 +24,19 @@ CODES = {
     "DATA_LOSS": (15, 500),
     "UNAUTHENTICATED": (16, 401),
 }
+# HTTP status -> code: the commonest of those that share one, and what proxies answer.
+_OF_HTTP = {status: code for code, (_, status) in CODES.items()} | {
+    400: "INVALID_ARGUMENT",
+    408: "DEADLINE_EXCEEDED",
+    413: "RESOURCE_EXHAUSTED",
+    500: "INTERNAL",
+    502: "UNAVAILABLE",
+}
 _LONGEST = 1024  # characters of a message over gRPC, where it travels as a header
 
 
 class ServingError(KerasftError):
-    """A request that cannot be answered.
+    """A request that cannot be answered; `code` and the message as `str` are the server's.
 
     Args:
         code: one of gRPC's names, such as "INVALID_ARGUMENT".
@@ -70,6 +78,15 @@ def message_of(error: BaseException) -> str:
 def http_status(code: str) -> int:
     """The HTTP status of a code, as TF Serving maps it."""
     return CODES[code][1]
+
+
+def code_of_http(status: int) -> str:
+    """The code that an HTTP status stands for, UNKNOWN where none is known.
+
+    Several codes share a status, so it is that of 400 that is least exact: FAILED_PRECONDITION and
+    OUT_OF_RANGE are INVALID_ARGUMENT here.
+    """
+    return _OF_HTTP.get(status, "UNKNOWN")
 
 
 def number(code: str) -> int:

@@ -78,9 +78,11 @@ class Rest:
         if request.method == "GET" and (found := _TELL.fullmatch(path)):
             model, version, label = _which(found)
             async with self._core.request(model, "", "REST", self._timeout):
+                models = self._core.models
                 if found[4]:
-                    return descriptions.metadata_json(self._core.models.find(model, version, label))
-                return descriptions.states_json(self._core.models.status(model, version))
+                    told = descriptions.metadata(models.find(model, version, label))
+                    return descriptions.metadata_json(told)
+                return descriptions.states_json(descriptions.states(models.status(model, version)))
         if request.method == "GET" and path == "/v1/models":
             raise invalid("Missing model name in request.")
         raise invalid(f"Malformed request: {request.method} {path}")

@@ -46,6 +46,18 @@ def data_type(dtype: str) -> int:
     return DataType.Value(_TYPES[dtype][0])
 
 
+def named(data_type_name: str) -> str:
+    """The name in a signature of a type that DataType names, as DT_FLOAT.
+
+    Raises:
+        ServingError: UNIMPLEMENTED, for one that is not served.
+    """
+    for name, (data, _, _) in _TYPES.items():
+        if data == data_type_name:
+            return name
+    raise ServingError("UNIMPLEMENTED", f"Tensors of type {data_type_name} are not served.")
+
+
 def from_proto(proto: Any) -> np.ndarray:
     """The array of a TensorProto; strings are objects (bytes).
 
