@@ -174,14 +174,20 @@ class Server:
         self.core.stopping = True
         if self._polling:
             self._polling.cancel()
-        doors = []
+        doors, open_ones = [], []
         if self._grpc is not None:
             doors.append(self._grpc.stop(grace))
         if self._runner is not None:
+            server = self._runner.server  # None where the start did not get that far
+            open_ones = list(server.connections) if server else []
             doors.append(self._runner.cleanup())
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(grace + 1):
                 await asyncio.gather(*doors)
+        for connection in open_ones:
+            if connection.transport is not None:  # what it has not taken by now it never will
+                connection.transport.abort()
+        await asyncio.sleep(0)  # the loop closes what was aborted
         if self._socket is not None:
             self._socket.close()
         done = False
