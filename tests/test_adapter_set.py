@@ -9,6 +9,7 @@ import tensorflow as tf
 from kerasft import AdapterSet, InputError, Pipeline
 from kerasft._core import weights
 from kerasft.data import input_specs, tensors_of
+from kerasft.export.examples import examples
 from kerasft.methods import (
     _routes,
     adapt,
@@ -302,9 +303,9 @@ def test_one_saved_model_of_all(tmp_path):
     extra = json.loads((tmp_path / "served/1/assets.extra/adapters.json").read_text())
     assert extra == {"": ["a", "b"], "one": ["a", "b"], "two": ["x", "y", "z"]}
     signatures = tf.saved_model.load(place).signatures
-    assert set(signatures) == {"serving_default", "token_ids", "tokenize"}
-    for signature in signatures.values():
-        spec = signature.structured_input_signature[1]["adapter"]
+    assert set(signatures) == {"serving_default", "token_ids", "tokenize", "classify"}
+    for name in set(signatures) - {"classify"}:
+        spec = signatures[name].structured_input_signature[1]["adapter"]
         assert (spec.dtype, spec.shape.as_list()) == (tf.string, [None])
     serve = signatures["serving_default"]
     names = ["two", "nobody", "", "one"]
@@ -320,6 +321,12 @@ def test_one_saved_model_of_all(tmp_path):
             atol=1e-5,
         )
         assert got["label"][row] == want["label"].encode()
+    # An example holds the name as a feature, and gets the classes of its own adapter.
+    rows = examples({"text": ["good film"] * 4, "adapter": names})
+    by_example = signatures["classify"](inputs=tf.constant(rows))
+    np.testing.assert_allclose(by_example["scores"], got["probabilities"], atol=1e-6)
+    classes = [["x", "y", "z"], ["", "", ""], ["a", "b", ""], ["a", "b", ""]]
+    assert by_example["classes"].numpy().tolist() == [[c.encode() for c in row] for row in classes]
 
 
 @pytest.mark.slow
