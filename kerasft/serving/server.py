@@ -163,6 +163,16 @@ class Server:
             except Exception:  # of a file system; the next look may go well
                 LOG.exception("Looking for new versions failed")
 
+    async def _accept_no_more(self) -> None:
+        """Leave no connection that is accepted and not yet known as one.
+
+        asyncio's Server.close forgets such a connection: its transport fails an assertion in
+        Server._attach and is closed by nobody.
+        """
+        asyncio.get_running_loop().remove_reader(self._socket)
+        await asyncio.sleep(0)  # what is accepted gets its transport
+        await asyncio.sleep(0)  # and the server behind it knows it
+
     async def stop(self) -> bool:
         """Take no more requests, finish those that run within the grace, unload.
 
@@ -174,20 +184,15 @@ class Server:
         self.core.stopping = True
         if self._polling:
             self._polling.cancel()
-        doors, open_ones = [], []
+        doors = []
         if self._grpc is not None:
             doors.append(self._grpc.stop(grace))
         if self._runner is not None:
-            server = self._runner.server  # None where the start did not get that far
-            open_ones = list(server.connections) if server else []
+            await self._accept_no_more()
             doors.append(self._runner.cleanup())
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(grace + 1):
                 await asyncio.gather(*doors)
-        for connection in open_ones:
-            if connection.transport is not None:  # what it has not taken by now it never will
-                connection.transport.abort()
-        await asyncio.sleep(0)  # the loop closes what was aborted
         if self._socket is not None:
             self._socket.close()
         done = False

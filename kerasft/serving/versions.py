@@ -309,7 +309,9 @@ class Models:
             await asyncio.wait(self._unloading)
 
     def close(self) -> None:
-        """Load nothing any more."""
+        """Load nothing any more; what has not left by now ends with the process."""
+        for task in self._unloading:
+            task.cancel()
         self._loader.shutdown(wait=False, cancel_futures=True)
 
     async def _in_thread(self, function: Callable, *args: Any) -> Any:

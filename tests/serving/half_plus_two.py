@@ -191,10 +191,6 @@ class Running:
         rest = asyncio.all_tasks() - {asyncio.current_task()}
         if rest:
             await asyncio.wait(rest, timeout=1)
-        # A connection that was accepted in the last moment: a process would end with it.
-        for transport in list(asyncio.get_running_loop()._transports.values()):
-            transport.abort()
-        await asyncio.sleep(0.02)
 
     def _end(self):
         self.loop.call_soon_threadsafe(self.loop.stop)

@@ -1,6 +1,8 @@
 """From the start of a server to its end, in this process and in one of its own."""
 
+import asyncio
 import contextlib
+import gc
 import os
 import signal
 import socket
@@ -9,6 +11,7 @@ import sys
 import textwrap
 import threading
 import time
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -21,6 +24,7 @@ from kerasft._core.errors import InputError
 from kerasft.serving import Batching, Options, read_batching, read_models, single, tensors
 from kerasft.serving._protos import predict_pb2
 from kerasft.serving.config import read_monitoring
+from kerasft.serving.server import Server
 
 
 def closed(port):
@@ -59,6 +63,28 @@ def test_the_end_waits_for_what_runs_and_takes_nothing_new(folder, ask):
         assert answers == [[2.5]]
         assert running.finished is True
         assert model.closed
+
+
+@pytest.mark.parametrize("told", [True, False], ids=["told to stop", "not told"])
+def test_a_connection_of_the_last_moment_is_closed(folder, monkeypatch, told):
+    if not told:
+        monkeypatch.setattr(Server, "_accept_no_more", lambda _: asyncio.sleep(0))
+
+    async def connect_and_stop(server, turns):
+        with socket.create_connection(("127.0.0.1", server.rest_port)):
+            for _ in range(turns):  # of the loop: the connection is accepted in one of them
+                await asyncio.sleep(0)
+            await server.stop()
+
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        for turns in range(6):
+            with Running(folder, grace=0.2) as running:
+                running.call(connect_and_stop(running.server, turns))
+                running.finished = True
+            gc.collect()
+    assert not told or not found
+    assert told or {w.category for w in found} == {ResourceWarning}
 
 
 def test_the_end_does_not_wait_longer_than_its_grace(folder):
