@@ -349,6 +349,7 @@ def in_graph(tokenizer: Any, splitting: Splitting | None = None) -> Any:
             _make_merges(tokenizer)
     if isinstance(tokenizer, keras_hub.tokenizers.SentencePieceTokenizer) and tokenizer.proto:
         _keep_model(tokenizer)
+        ids = _xlm_roberta_ids if name == "XLMRobertaTokenizer" else None
     if ids is not None:
         tokenizer._tokenize_tf = partial(preprocessing_function(ids), tokenizer)
     return tokenizer
@@ -404,6 +405,8 @@ def ragged_ids(tokenizer: Any, texts: Any) -> Any:
 def _wordpiece_ids(tokenizer: Any, texts: Any) -> Any:
     import tensorflow as tf
 
+    from kerasft._core.ragged import merged
+
     tokenizer._maybe_initialized_tf()
     texts = tf.convert_to_tensor(texts)
     words = bert_words(
@@ -412,8 +415,20 @@ def _wordpiece_ids(tokenizer: Any, texts: Any) -> Any:
         tokenizer.strip_accents,
         tokenizer.split_on_cjk,
     )
-    ids = tokenizer._fast_word_piece.tokenize(words).merge_dims(-2, -1)
+    ids = merged(tokenizer._fast_word_piece.tokenize(words))
     return ids[0] if texts.shape.rank == 0 else ids
+
+
+def _xlm_roberta_ids(tokenizer: Any, texts: Any) -> Any:
+    """What XLMRobertaTokenizer makes of SentencePiece's ids, without broadcasting ragged rows."""
+    import keras_hub
+    import tensorflow as tf
+
+    def shifted(ids):
+        return tf.where(ids == 0, tokenizer.unk_token_id - 1, ids) + 1
+
+    made = keras_hub.tokenizers.SentencePieceTokenizer._tokenize_tf(tokenizer, texts)
+    return tf.ragged.map_flat_values(shifted, made)
 
 
 def _make_merges(tokenizer: Any) -> None:
@@ -435,8 +450,10 @@ def _specials(tokenizer: Any) -> tuple[str, ...]:
 def _byte_pair_ids(tokenizer: Any, texts: Any) -> Any:
     import tensorflow as tf
 
+    from kerasft._core.ragged import merged
+
     texts = tf.convert_to_tensor(texts)
-    ids = byte_pair_words(tokenizer, tf.reshape(texts, [-1])).merge_dims(-2, -1)
+    ids = merged(byte_pair_words(tokenizer, tf.reshape(texts, [-1])))
     return ids[0] if texts.shape.rank == 0 else ids
 
 

@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import tensorflow as tf
 
+from kerasft._core import ragged
+
 # No vocabulary has a piece that long; a longer word is cut, so that one endless "word" cannot
 # take quadratic time.
 LONGEST = 256
@@ -115,7 +117,7 @@ class ByteMerges(tf.Module):
             parts.append(_joined(pieces, owner, rows) if last else pieces)
             origin.append(rows)
         empty = tf.where(size == 0)[:, 0]
-        parts.append(tf.RaggedTensor.from_row_lengths(tf.zeros([0], tf.int32), 0 * empty))
+        parts.append(ragged.of_lengths(tf.zeros([0], tf.int32), 0 * empty))
         origin.append(empty)
         order = tf.math.invert_permutation(tf.concat(origin, 0))
         return tf.gather(tf.gather(tf.concat(parts, 0), order), places)
@@ -150,7 +152,7 @@ class ByteMerges(tf.Module):
             shape_invariants=(tf.TensorShape([None, None]), tf.TensorShape([])),
         )
         ids = tf.where((place == 0) & (whole[:, None] >= 0), whole[:, None], ids)
-        return tf.ragged.boolean_mask(ids, ids >= 0)
+        return ragged.masked_dense(ids, ids >= 0)
 
 
 def _cut(words: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -167,7 +169,7 @@ def _cut(words: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
 def _joined(pieces: tf.RaggedTensor, owner: tf.Tensor, rows: tf.Tensor) -> tf.RaggedTensor:
     count = tf.size(rows, out_type=tf.int64)
     lengths = tf.math.unsorted_segment_sum(pieces.row_lengths(), owner, count)
-    return tf.RaggedTensor.from_row_lengths(pieces.flat_values, lengths)
+    return ragged.of_lengths(pieces.values, lengths)
 
 
 def _table(keys: list, values: list, kind: tf.DType, default: int) -> tf.lookup.StaticHashTable:

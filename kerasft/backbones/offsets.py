@@ -10,6 +10,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from kerasft._core import ragged
 from kerasft._core.errors import InputError
 from kerasft.backbones import _surgery
 from kerasft.backbones.characters import Characters, find_words, read_characters
@@ -73,7 +74,7 @@ def pieces(tokenizer: Any, texts: Any) -> Pieces:
     with tf.device("cpu"):
         texts = tf.convert_to_tensor(texts)
         ids, words, where = read[kind](tokenizer, maker, texts)
-        spans = words.spans(_rows(ids), *where)
+        spans = words.spans(ragged.rows_of(ids), *where)
         return Pieces(ids, *(ids.with_flat_values(values) for values in spans))
 
 
@@ -93,7 +94,7 @@ def surfaces(texts: Any, start: Any, end: Any) -> Any:
         array([b'film', b''], dtype=object)
     """
     if isinstance(start, tf.RaggedTensor):
-        whole = tf.gather(texts, start.value_rowids())
+        whole = tf.gather(texts, ragged.rows_of(start))
         return start.with_flat_values(_part(whole, start.flat_values, end.flat_values))
     start, end = tf.convert_to_tensor(start), tf.convert_to_tensor(end)
     return _part(tf.broadcast_to(tf.expand_dims(texts, -1), tf.shape(start)), start, end)
@@ -119,12 +120,13 @@ def _word_pieces(tokenizer: Any, maker: Any, texts: Any) -> tuple:
     size = chars.each(tf.strings.length(tf.strings.regex_replace(plain, " ", "")))
     words = bert_words(texts, *how)
     found, begin, end = maker.tokenize_with_offsets(words)
-    ids = found.merge_dims(-2, -1)
+    ids = ragged.merged(found)
     before = tf.cumsum(tf.strings.length(words.flat_values), exclusive=True)
-    before = before - tf.gather(tf.concat([before, [0]], 0), _first_of_row(words))
-    shift = tf.gather(before, found.values.value_rowids())
+    first_of_row = tf.gather(words.row_splits, ragged.rows_of(words))
+    before = before - tf.gather(tf.concat([before, [0]], 0), first_of_row)
+    shift = tf.gather(before, ragged.rows_of(found.values))
     begin, end = (tf.cast(x.flat_values, tf.int32) + shift for x in (begin, end))
-    first, last = _places(chars, size, _rows(ids), begin, end)
+    first, last = _places(chars, size, ragged.rows_of(ids), begin, end)
     return ids, find_words(chars, white, gone, alone), (first, last, tf.zeros_like(first, tf.bool))
 
 
@@ -134,8 +136,8 @@ def _byte_pieces(tokenizer: Any, maker: Any, texts: Any) -> tuple:
     white = chars.matching(WHITE)
     size = _byte_sizes(chars, white, maker, _surgery.splitting_of(tokenizer).form)
     found = _surgery.byte_pair_words(tokenizer, texts)
-    ids = found.merge_dims(-2, -1)
-    row = _rows(ids)
+    ids = ragged.merged(found)
+    row = ragged.rows_of(ids)
     length = maker.sizes(ids.flat_values)
     # A space that was put in front lies at -1, before the text.
     added = tf.strings.length(_surgery.spaced(tokenizer, texts)) - tf.strings.length(texts)
@@ -162,10 +164,10 @@ def _sentence_pieces(tokenizer: Any, maker: Any, texts: Any) -> tuple:
     found, begin, end = maker.tokenize_with_offsets(texts)
     begin, end = (tf.cast(x.flat_values, tf.int32) for x in (begin, end))
     size = chars.each(tf.strings.length(chars.known))
-    first, last = _places(chars, size, _rows(found), begin, end)
+    first, last = _places(chars, size, ragged.rows_of(found), begin, end)
     blank = _is_blank(maker, found.flat_values)
     # White space that a sign has become looks for the word behind that sign, not for its own.
-    behind = tf.minimum(last + 1, tf.gather(chars.rows, _rows(found) + 1) - 1)
+    behind = tf.minimum(last + 1, tf.gather(chars.rows, ragged.rows_of(found) + 1) - 1)
     first = tf.where(blank & (end > begin), behind, first)
     late = _begins_blank(maker, found.flat_values)
     words = find_words(chars, white, gone, tf.zeros_like(white))
@@ -243,16 +245,8 @@ def _byte_sizes(chars: Characters, white: Any, maker: Any, form: str) -> Any:
     count = tf.math.segment_sum(tf.ones_like(cluster), cluster)
     several = tf.gather(count > 1, cluster)
     codes = tf.boolean_mask(chars.each(chars.codes), several)
-    codes = tf.RaggedTensor.from_row_lengths(codes, tf.boolean_mask(count, count > 1))
+    codes = ragged.of_lengths(codes, tf.boolean_mask(count, count > 1))
     melted = tf_text.normalize_utf8(tf.strings.unicode_encode(codes, "UTF-8"), form)
     heads = tf.where(several & ~rest)
     size = tf.where(rest, 0, size)
     return tf.tensor_scatter_nd_update(size, heads, maker.lengths(melted))
-
-
-def _rows(ids: Any) -> Any:
-    return tf.cast(ids.value_rowids(), tf.int32)
-
-
-def _first_of_row(words: Any) -> Any:
-    return tf.gather(words.row_splits, words.value_rowids())

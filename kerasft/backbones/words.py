@@ -72,10 +72,10 @@ def bert_words(text: Any, lowercase: bool, strip_accents: bool, split_on_cjk: bo
     Returns:
         Ragged string [batch, (words)].
     """
-    import tensorflow_text as tf_text
+    from kerasft._core.ragged import regex_split
 
     text = bert_plain(text, lowercase, strip_accents, split_on_cjk)
-    return tf_text.regex_split(text, " |" + _PUNCTUATION, _PUNCTUATION)
+    return regex_split(text, " |" + _PUNCTUATION, _PUNCTUATION)
 
 
 def bert_plain(text: Any, lowercase: bool, strip_accents: bool, split_on_cjk: bool) -> Any:
@@ -120,6 +120,8 @@ def bpe_words(text: Any, splitting: Splitting, specials: tuple[str, ...] = ()) -
     import tensorflow as tf
     import tensorflow_text as tf_text
 
+    from kerasft._core import ragged
+
     if splitting.form:
         text = tf_text.normalize_utf8(text, splitting.form)
     for index, token in enumerate(specials):
@@ -128,11 +130,10 @@ def bpe_words(text: Any, splitting: Splitting, specials: tuple[str, ...] = ()) -
     for pattern in splitting.patterns:
         find, cut, blank = _for_re2(pattern)
         marked = tf.strings.regex_replace(words, cut, rf"\1{MARK}\2\3") if blank else words
-        parts = tf_text.regex_split(marked, find, find)
-        real = (parts != MARK) & (parts != "")
-        parts = tf.ragged.boolean_mask(parts, real)
+        parts = ragged.regex_split(marked, find, find)
+        parts = ragged.masked(parts, (parts.values != MARK) & (parts.values != ""))
         words, splits = parts.flat_values, tf.gather(parts.row_splits, splits)
-    return tf.RaggedTensor.from_row_splits(words, splits, validate=False)
+    return ragged.of_splits(words, splits)
 
 
 def sign(index: int) -> str:

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
+from kerasft._core import ragged
 from kerasft._core.checks import in_range, whole
 from kerasft._core.errors import InputError
 from kerasft.generation.cached import Cached
@@ -94,7 +95,7 @@ def new_tokens(tokens: Any, lengths: Any, count: Any) -> Any:
     """The `count` tokens behind each row's prompt, ragged int32 [rows, (count)]."""
     place = tf.range(tf.shape(tokens)[1])[None]
     mask = (place >= lengths[:, None]) & (place < (lengths + count)[:, None])
-    return tf.ragged.boolean_mask(tokens, mask)
+    return ragged.masked_dense(tokens, mask)
 
 
 def keep_shapes(new: Any, old: Any) -> Any:

@@ -128,10 +128,11 @@ class Decoding:
         if not self.penalised:
             return tf.zeros([tf.shape(tokens)[0], 0], tf.bool)
         place = tf.range(tf.shape(tokens)[1])[None]
-        prompts = tf.ragged.boolean_mask(tokens, place < rows.lengths[:, None])
-        where = tf.stack([tf.cast(prompts.value_rowids(), tf.int32), prompts.flat_values], axis=1)
-        shape = [tf.shape(tokens)[0], self.cached.vocabulary]
-        return tf.scatter_nd(where, tf.ones_like(prompts.flat_values), shape) > 0
+        prompts = tf.where(place < rows.lengths[:, None])
+        token = tf.cast(tf.gather_nd(tokens, prompts), tf.int64)
+        where = tf.stack([prompts[:, 0], token], axis=1)
+        shape = tf.stack([tf.shape(tokens, tf.int64)[0], self.cached.vocabulary])
+        return tf.scatter_nd(where, tf.ones_like(token), shape) > 0
 
     def _seen_more(self, seen: Any, chosen: Any, written: Any) -> Any:
         if not self.penalised:

@@ -6,7 +6,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from kerasft._core import stack
+from kerasft._core import ragged, stack
 from kerasft._core.errors import InputError
 from kerasft.backbones.bpe import byte_letters
 
@@ -51,7 +51,7 @@ def detokenizer(tokenizer: Any, drop: Sequence[int] = ()) -> Callable[[Any], Any
         known = (ids.flat_values >= 0) & (ids.flat_values < size)
         for index in drop:
             known &= ids.flat_values != index
-        text = join(tf.ragged.boolean_mask(ids, ids.with_flat_values(known)))
+        text = join(ragged.masked(ids, known))
         text = tf.convert_to_tensor(text, tf.string)  # outside a graph KerasHub gives a list
         return tf.strings.unicode_transcode(text, "UTF-8", "UTF-8", errors="replace")
 

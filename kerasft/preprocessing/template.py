@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import tensorflow as tf
 
+from kerasft._core import ragged
+
 
 @dataclass(frozen=True)
 class Template:
@@ -49,50 +51,49 @@ def pack(texts, template: Template, max_length: int, fixed: bool = False) -> dic
         >>> pack([tf.ragged.constant([[7, 8]])], t, max_length=8)["token_ids"].numpy()
         array([[2, 7, 8, 3]], dtype=int32)
     """
-    import tensorflow_text as tf_text
-
     budget = max_length - template.added(len(texts))
     texts = [ragged_ids(t) for t in texts]
-    if len(texts) == 1:
-        kept = [texts[0][:, :budget]]
-    else:
-        kept = tf_text.RoundRobinTrimmer(budget).trim(texts)
-    rows = tf.shape(kept[0].row_splits)[0] - 1
-
-    def column(ids):
-        return tf.RaggedTensor.from_tensor(tf.tile(tf.constant([ids], tf.int32), [rows, 1]))
-
+    kept = [texts[0][:, :budget]] if len(texts) == 1 else _in_turns(*texts, budget)
+    rows = kept[0].nrows(tf.int32)
     parts, segments = [], []
 
     def add(part, segment):
         parts.append(part)
-        segments.append(tf.ones_like(part) * segment)
+        segments.append(tf.fill(tf.shape(ragged.flat(part)), segment))
 
     if template.start:
-        add(column(template.start), 0)
+        add(ragged.column(template.start, rows), 0)
     for index, text in enumerate(kept):
         segment = template.second_segment if index else 0
         add(text, segment)
         special = template.end if index == len(kept) - 1 else template.separator
         if special:
-            add(column(special), segment)
+            add(ragged.column(special, rows), segment)
     if not template.added(len(kept)):
         # A sequence never has length 0: a decoder without a start id would have nothing to read.
-        missing = tf.cast(parts[0].row_lengths() == 0, tf.int64)
-        filler = tf.fill([tf.reduce_sum(missing)], (*template.separator, template.pad)[0])
-        add(tf.RaggedTensor.from_row_lengths(filler, missing), 0)
-    ids = tf.concat(parts, axis=1)
+        add(ragged.where_empty(parts[0], (*template.separator, template.pad)[0]), 0)
+    lay = ragged.SideBySide(parts)
+    ids = lay([ragged.flat(part) for part in parts])
     shape = [None, max_length] if fixed else None
     token_ids = ids.to_tensor(template.pad, shape=shape)
     mask = tf.ones_like(ids).to_tensor(0, shape=shape)
-    segment_ids = tf.concat(segments, axis=1).to_tensor(0, shape=shape)
+    segment_ids = lay(segments).to_tensor(0, shape=shape)
     return {"token_ids": token_ids, "segment_ids": segment_ids, "padding_mask": mask}
+
+
+def _in_turns(first, second, budget: int):
+    """As much of two texts as fits when each gives an id in turn, the first one first."""
+    sizes = [text.row_lengths() for text in (first, second)]
+    halves = (budget + 1) // 2, budget // 2
+    return [
+        ragged.firsts(text, tf.maximum(budget - other, half))
+        for text, half, other in zip((first, second), halves, reversed(sizes))
+    ]
 
 
 def ragged_ids(ids):
     """Ids as a RaggedTensor, int32 [batch, (tokens)]; a tokenizer outside a graph gives lists."""
     if isinstance(ids, tf.RaggedTensor):
         return tf.cast(ids, tf.int32)
-    return tf.RaggedTensor.from_row_lengths(
-        tf.constant([i for row in ids for i in row], tf.int32), [len(row) for row in ids]
-    )
+    flat = tf.constant([i for row in ids for i in row], tf.int32)
+    return ragged.of_lengths(flat, [len(row) for row in ids])

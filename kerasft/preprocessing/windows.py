@@ -2,6 +2,8 @@
 
 import tensorflow as tf
 
+from kerasft._core import ragged
+
 
 def windows(lengths, size, overlap: int) -> tuple:
     """Cut rows of pieces into windows that overlap.
@@ -53,10 +55,9 @@ def beside(values: tf.RaggedTensor, before, after: int) -> tf.Tensor:
 
     def none(count):
         lengths = tf.broadcast_to(tf.cast(count, tf.int64), [values.nrows()])
-        flat = tf.fill([tf.reduce_sum(lengths)], -1)
-        return tf.RaggedTensor.from_row_lengths(flat, lengths, validate=False)
+        return ragged.of_lengths(tf.fill([tf.reduce_sum(lengths)], -1), lengths)
 
-    return tf.concat([none(before), values, none(after)], axis=1).to_tensor(-1)
+    return ragged.side_by_side([none(before), values, none(after)]).to_tensor(-1)
 
 
 def by_row(values, row, fill: int = 0) -> tf.Tensor:

@@ -6,6 +6,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from kerasft._core import ragged
 from kerasft._core.errors import InputError
 from kerasft.backbones import template_of
 from kerasft.preprocessing import chat, ragged_ids
@@ -137,18 +138,14 @@ def segment_ids(tokenizer: Any, writing: Writing, segments: Any) -> tuple[Any, A
     names, values = list(writing.specials), list(writing.specials.values())
     which = tf.argmax(body[:, None] == tf.constant(names)[None], axis=1)
     marker = tf.gather(tf.constant(values, tf.int32), which)
-    markers = tf.RaggedTensor.from_row_lengths(
-        tf.boolean_mask(marker, special), tf.cast(special, tf.int64)
-    )
-    ids = tf.concat([markers, plain_ids(tokenizer, writing, tf.where(special, "", body))], axis=1)
-    flags = ids.with_values(tf.gather(learned, ids.value_rowids()))
-    ids, flags = (segments.with_flat_values(x).merge_dims(1, 2) for x in (ids, flags))
-    begin = tf.tile(tf.constant([writing.begin], tf.int32), [segments.nrows(), 1])
-    none = tf.zeros_like(begin, tf.bool)
-    return tuple(
-        tf.concat([tf.RaggedTensor.from_tensor(a), b], axis=1)
-        for a, b in ((begin, ids), (none, flags))
-    )
+    markers = ragged.of_lengths(tf.boolean_mask(marker, special), special)
+    plain = plain_ids(tokenizer, writing, tf.where(special, "", body))
+    ids = ragged.side_by_side([markers, plain])
+    flags = tf.gather(learned, ragged.rows_of(ids))
+    ids = ragged.merged(segments.with_flat_values(ids))
+    begin = ragged.column(writing.begin, segments.nrows())
+    lay = ragged.SideBySide([begin, ids])
+    return lay([begin, ids.values]), lay([tf.zeros_like(begin, tf.bool), flags])
 
 
 def plain_ids(tokenizer: Any, writing: Writing, texts: Any) -> Any:
@@ -164,7 +161,7 @@ def plain_ids(tokenizer: Any, writing: Writing, texts: Any) -> Any:
         texts = tf.strings.regex_replace(texts, f"({_literal(first)})({rest})", rf"\1{_CUT}\2")
     parts = tf.strings.split(texts, _CUT)
     ids = ragged_ids(tokenizer(parts.flat_values))
-    return parts.with_flat_values(ids).merge_dims(1, 2)
+    return ragged.merged(parts.with_flat_values(ids))
 
 
 def _literal(text: str) -> str:

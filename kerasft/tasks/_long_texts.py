@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from kerasft._core import stack
+from kerasft._core import ragged, stack
 from kerasft._core.checks import in_range, one_of, whole
 from kerasft._core.errors import InputError
 from kerasft.backbones import family_of
@@ -105,10 +105,8 @@ def head_tail(ids: tf.RaggedTensor, most: int, tail: float) -> tf.RaggedTensor:
     Reference: Sun et al. 2019, https://arxiv.org/abs/1905.05583 (5.3.1: 128 and 382 of 510)
     """
     end = round(tail * most)
-    places = tf.ragged.range(ids.row_lengths())
-    left = tf.cast(ids.row_lengths()[:, None], places.dtype) - places
-    long = ids.row_lengths()[:, None] > most
-    return tf.ragged.boolean_mask(ids, ~long | (places < most - end) | (left <= end))
+    places, size = ragged.places_of(ids), tf.gather(ids.row_lengths(), ragged.rows_of(ids))
+    return ragged.masked(ids, (size <= most) | (places < most - end) | (size - places <= end))
 
 
 @keras.saving.register_keras_serializable("kerasft")

@@ -5,6 +5,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from kerasft._core import ragged
 from kerasft._core.errors import InputError
 from kerasft.backbones import family_of, pieces, template_of
 from kerasft.backbones.bpe import byte_letters
@@ -106,11 +107,10 @@ def ids_and_words(tokenizer: Any, mask: Mask, texts: Any) -> tuple[Any, Any]:
     number = tf.cumsum(tf.cast(row_begins(found.word) | (word != last), tf.int32))
     number = tf.where(word >= 0, number, -1)
     masks = tf.fill([tf.reduce_sum(tf.cast(before, tf.int32))], mask.id)
-    masks = tf.RaggedTensor.from_row_lengths(masks, tf.cast(before, tf.int64))
-    none = masks.with_flat_values(-tf.ones_like(masks.flat_values))
-    ids = tf.concat([found.ids, masks], axis=1)
-    words = tf.concat([found.ids.with_flat_values(number), none], axis=1)
-    return tuple(parts.with_flat_values(values).merge_dims(1, 2) for values in (ids, words))
+    lay = ragged.SideBySide([found.ids, ragged.of_lengths(masks, before)])
+    ids = lay([found.ids.flat_values, masks])
+    words = lay([number, -tf.ones_like(masks)])
+    return tuple(ragged.merged(parts.with_flat_values(values)) for values in (ids, words))
 
 
 def at_masks(pipe: Any, features: dict[str, Any], places: Any) -> Any:

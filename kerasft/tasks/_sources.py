@@ -4,6 +4,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from kerasft._core import ragged
 from kerasft.backbones import template_of
 from kerasft.backbones.describe import decoder_start
 from kerasft.data.encoded import DECODER
@@ -34,23 +35,21 @@ def crossed(
     template, starts = template_of(tokenizer), decoder_start(tokenizer)
     ids, learned = _language.segment_ids(tokenizer, writing, segments)
     rows = ids.nrows(out_type=tf.int32)
-
-    def column(special: tuple[int, ...]) -> Any:
-        tiled = tf.tile(tf.constant([special], tf.int32), [rows, 1])
-        return tf.RaggedTensor.from_tensor(tiled)
-
-    source = tf.ragged.boolean_mask(ids, ~learned)[:, : max_length - len(template.end)]
+    most = max_length - len(template.end)
+    source = ragged.masked(ids, ~learned.flat_values)[:, :most]
     if template.end:
-        source = tf.concat([source, column(template.end)], axis=1)
-    begin = column(starts)
+        source = ragged.side_by_side([source, ragged.column(template.end, rows)])
+    begin = ragged.column(starts, rows)
     if not learn:
+        begin = tf.RaggedTensor.from_tensor(begin)
         return _writers.inputs_of(tokenizer, source) | _second(tokenizer, begin)
-    target = tf.ragged.boolean_mask(ids, learned)
+    target = ragged.masked(ids, learned.flat_values)
     most = max_length - len(starts) + 1
     lost = tf.maximum(tf.cast(target.row_lengths(), tf.int32) - most, 0)
     target = target[:, :most]
-    nothing = tf.concat([tf.ones_like(begin) * -1, target], axis=1)[:, 1:]
-    read = tf.concat([begin, target], axis=1)[:, :-1]
+    lay = ragged.SideBySide([begin, target])
+    nothing = lay([-tf.ones_like(begin), target.values])[:, 1:]
+    read = lay([begin, target.values])[:, :-1]
     return (
         _writers.inputs_of(tokenizer, source)
         | _second(tokenizer, read)

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from kerasft._core import ragged
 from kerasft._core.checks import in_range, listed, whole
 from kerasft._core.errors import InputError
 from kerasft.backbones import template_of
@@ -50,7 +51,7 @@ def check_options(task: Any) -> None:
 
 
 def kept(ids: Any, max_length: int, begin: int, side: str = "right", said: Any = None) -> Any:
-    """Which ids of rows that are too long stay: ragged bool [rows, (ids)].
+    """Which ids of rows that are too long stay: bool [ids], of the flat ids.
 
     Args:
         ids: ragged int32 [rows, (ids)].
@@ -60,16 +61,17 @@ def kept(ids: Any, max_length: int, begin: int, side: str = "right", said: Any =
         said: ragged bool, the ids of a completion at the end; one that is too long by itself
             loses its own end.
     """
-    size = ids.row_lengths()
-    place = tf.ragged.range(size)
+    size, place, row = ids.row_lengths(), ragged.places_of(ids), ragged.rows_of(ids)
     if side == "right":
         return place < max_length
     end = size
     if said is not None:
-        own = tf.reduce_sum(tf.cast(said, tf.int64), axis=1)
+        own = tf.math.segment_sum(tf.cast(said.flat_values, tf.int64), row)
+        own = tf.pad(own, [[0, tf.size(size) - tf.size(own)]])  # rows of no ids at the end
         end -= tf.maximum(own - (max_length - begin), 0)
     cut = tf.maximum(end - max_length, 0)
-    return (place < begin) | ((place >= begin + cut[:, None]) & (place < end[:, None]))
+    first, end = tf.gather(begin + cut, row), tf.gather(end, row)
+    return (place < begin) | ((place >= first) & (place < end))
 
 
 def examples(
@@ -99,8 +101,8 @@ def examples(
     else:
         keep = kept(ids, max_length, begin, side, learned if said is None else said)
         row = tf.range(ids.nrows(out_type=tf.int32))
-        ids, learned = (tf.ragged.boolean_mask(x, keep) for x in (ids, learned))
-        gone = tf.where(keep.flat_values, 0, count.flat_values)
+        ids, learned = (ragged.masked(x, keep) for x in (ids, learned))
+        gone = tf.where(keep, 0, count.flat_values)
         lost = tf.reduce_sum(count.with_values(gone), axis=1)
     targets = _language.next_tokens(ids, learned)
     features = inputs_of(tokenizer, ids)
@@ -113,7 +115,7 @@ def prompted(tokenizer: Any, writing: Any, segments: Any, max_length: int) -> di
     """Prompts as the backbone's inputs; of one that is too long the end is kept."""
     ids, _ = _language.segment_ids(tokenizer, writing, segments)
     keep = kept(ids, max_length, len(writing.begin), "left")
-    return inputs_of(tokenizer, tf.ragged.boolean_mask(ids, keep))
+    return inputs_of(tokenizer, ragged.masked(ids, keep))
 
 
 def packed(model: Any) -> Any:
@@ -125,9 +127,7 @@ def packed(model: Any) -> Any:
 def inputs_of(tokenizer: Any, ids: Any) -> dict[str, Any]:
     """Ragged ids as padded features; a row without any reads the pad id."""
     pad = template_of(tokenizer).pad
-    missing = tf.cast(ids.row_lengths() == 0, tf.int64)
-    filler = tf.RaggedTensor.from_row_lengths(tf.fill([tf.reduce_sum(missing)], pad), missing)
-    ids = tf.concat([ids, filler], axis=1)
+    ids = ragged.side_by_side([ids, ragged.where_empty(ids, pad)])
     token_ids = ids.to_tensor(pad)
     return {
         "token_ids": token_ids,

@@ -105,6 +105,7 @@ class RelationExtraction:
         """
         import tensorflow as tf
 
+        from kerasft._core import ragged
         from kerasft.tasks import _pairs
 
         template = template_of(tokenizer)
@@ -116,13 +117,13 @@ class RelationExtraction:
         places = tf.reduce_sum(tf.cast(ends[:, None] <= found[:, :, None], tf.int32), axis=2)
         places = tf.clip_by_value(places, 0, tf.maximum(lengths - 1, 0)[:, None])
         kept = _pairs.around(places, lengths, self.max_length - template.added(1))
-        ids = tf.ragged.boolean_mask(tf.cast(made.ids, tf.int32).to_tensor(), kept)
+        ids = ragged.masked_dense(tf.cast(made.ids, tf.int32).to_tensor(), kept)
         features = pack([ids], template, self.max_length)
         if self.pooling != "markers":
             return features
         at = tf.range(tf.shape(kept)[1])[None, :, None]
         codes = tf.where(at == places[:, None, :], tf.constant(_CODES), 0)
-        marks = tf.ragged.boolean_mask(tf.reduce_max(codes, axis=2), kept)
+        marks = ragged.masked_dense(tf.reduce_max(codes, axis=2), kept)
         marks = beside(marks, len(template.start), len(template.end))
         return features | {"marks": tf.maximum(marks, 0)}
 

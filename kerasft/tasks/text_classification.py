@@ -303,6 +303,8 @@ class TextClassification:
         """
         import tensorflow as tf
 
+        from kerasft._core import ragged
+
         if self.problem == "regression":
             return {"score": outputs[:, 0]}
         names = tf.constant(self.labels)
@@ -313,7 +315,7 @@ class TextClassification:
         probabilities = tf.sigmoid(outputs)
         limits = tf.constant(self.thresholds or (0.5,) * len(self.labels), tf.float32)
         rows = tf.broadcast_to(names, tf.shape(probabilities))
-        found = tf.ragged.boolean_mask(rows, probabilities >= limits).to_tensor("")
+        found = ragged.masked_dense(rows, probabilities >= limits).to_tensor("")
         return {"labels": found, "probabilities": probabilities, "logits": outputs}
 
     def scores(self, outputs: np.ndarray, features: Any = None) -> np.ndarray:

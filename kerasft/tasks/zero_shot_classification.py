@@ -139,14 +139,16 @@ class ZeroShotClassification:
         """
         import tensorflow as tf
 
+        from kerasft._core import ragged
+
         text, labels = fields["text"], self._candidates(fields)
         before, _, after = self.hypothesis.partition(_HOLE)
         hypotheses = labels.with_values(tf.strings.join([before, labels.values, after]))
         if self.through == "similarity":
-            both = tf.concat([tf.RaggedTensor.from_tensor(text[:, None]), hypotheses], axis=1)
+            both = ragged.side_by_side([text[:, None], hypotheses])
             found = pack([tokenizer(both.values)], template_of(tokenizer), self.max_length)
-            return found | {"row": tf.cast(both.value_rowids(), tf.int32)}
-        row = tf.cast(hypotheses.value_rowids(), tf.int32)
+            return found | {"row": ragged.rows_of(both)}
+        row = ragged.rows_of(hypotheses)
         texts = tf.gather(text, row)
         if self.through == "entailment":
             ids = [ragged_ids(tokenizer(part)) for part in (texts, hypotheses.values)]
@@ -270,6 +272,8 @@ class ZeroShotClassification:
         """The score of each candidate of all rows, row after row, float32 [candidates]."""
         import tensorflow as tf
 
+        from kerasft._core import ragged
+
         index, given = _entailing(self.entailment_labels), dict(features)
         for name in ("row", "lost"):
             given.pop(name, None)
@@ -286,7 +290,7 @@ class ZeroShotClassification:
             return _candidates.in_parts(likely, given, 8, ())
         width = (pipe.model.output_shape[-1],)
         vectors = _candidates.in_parts(pipe.run, given, 32, width)
-        rows = tf.cast(labels.value_rowids(), tf.int32)
+        rows = ragged.rows_of(labels)
         starts = tf.cast(labels.row_splits[:-1], tf.int32) + tf.range(labels.nrows(tf.int32))
         texts = tf.gather(vectors, tf.gather(starts, rows))
         places = tf.range(tf.size(rows)) + rows + 1
