@@ -103,4 +103,4 @@ def test_they_take_few_ops():
         both = tf.concat([x, x], axis=1)
         return tf.ragged.boolean_mask(both, both.with_values(both.values > 0))
 
-    assert 3 * ops(ours) < ops(theirs)
+    assert 2 * ops(ours) < ops(theirs)
