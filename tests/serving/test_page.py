@@ -64,7 +64,7 @@ def test_every_field_of_the_page_has_a_label():
 
 def test_the_page_can_be_off(folder):
     with Running(folder, page=False) as running:
-        for path in (*FILES, MODELS):
+        for path in (*FILES, MODELS, "/favicon.ico"):
             status, _, body = get(running, path)
             assert (status, json.loads(body)) == (404, {"error": f"There is no {path}."})
         assert running.predict([1.0])[0] == 200
@@ -87,6 +87,7 @@ def test_the_page_leaves_every_other_path_alone(shared):
         assert (status, list(json.loads(body))) == (404, ["error"])
         assert "Content-Security-Policy" not in headers
     assert get(shared, "/", "POST")[0] == 404
+    assert get(shared, "/favicon.ico")[0] == 204
     assert get(shared, "/v1/models/half")[0] == 200
 
 

@@ -1,8 +1,9 @@
 """A page for the desk: a person types, and the page asks a model as any client of REST does.
 
-Its routes stand beside those of TF Serving and are ours: `/`, `/page/page.css`, `/page/page.js` and
-`/page/models.json`, which tells what TF Serving's routes do not: which models there are, what they
-do, and what their classes are called. Nothing comes from elsewhere, so that it works offline.
+Its routes stand beside those of TF Serving and are ours: `/`, `/page/page.css`, `/page/page.js`,
+`/favicon.ico` (nothing) and `/page/models.json`, which tells what TF Serving's routes do not: which
+models there are, what they do, and what their classes are called. Nothing comes from elsewhere, so
+that it works offline.
 """
 
 import asyncio
@@ -23,6 +24,7 @@ _FILES = {
     "/page/page.css": ("page.css", "text/css"),
     "/page/page.js": ("page.js", "text/javascript"),
 }
+_ICON = "/favicon.ico"  # browsers ask for it, and would log that there is none
 _HEADERS = {
     # The texts of a model and of its user are never code. No other site frames the page.
     "Content-Security-Policy": (
@@ -66,6 +68,8 @@ class Page:
             # Class names lie in files, which are not read in the loop that serves all others.
             told = await asyncio.to_thread(models_json, self._loaded())
             return web.json_response(told, headers=_HEADERS)
+        if path == _ICON:
+            return web.Response(status=204)
         if path not in self._files:
             return None
         body, kind = self._files[path]
