@@ -11,8 +11,6 @@ import pytest
 from asking import expected
 from test_served import serving
 
-from kerasft.export.deploy.config import models_config
-
 KINDS = {
     "classes": "one text",
     "several": "several labels",
@@ -32,9 +30,10 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def port(exported, tmp_path_factory):
     """REST's port of one server with an export of each kind."""
+    entry = 'config {{ name: "{}" base_path: "{}" model_platform: "tensorflow" }}'
+    models = [entry.format(name, Path(exported(kind)).parent) for name, kind in KINDS.items()]
     config = tmp_path_factory.mktemp("config") / "models.config"
-    models = [(name, str(Path(exported(kind)).parent)) for name, kind in KINDS.items()]
-    config.write_text(models_config(*models[0], more=models[1:]), encoding="utf-8")
+    config.write_text(f"model_config_list {{ {' '.join(models)} }}", encoding="utf-8")
     with serving("--model-config-file", str(config)) as (_, rest, _):
         yield int(rest.rpartition(":")[2])
 
