@@ -4,6 +4,8 @@ tests/export/test_page.py asks exports. Chromium is needed, of the machine's own
 """
 
 import re
+import threading
+import time
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from kerasft.serving import ModelConfig
 
 HTML = '<img src=x onerror="document.title=1"><script>document.title=2</script>&amp;'
 CLASSES = ["ham", "<b>spam</b>", "news"]
+BEGAN, GATE = threading.Event(), threading.Event()  # of a model that is slow
 KINDS = {"s": "string", "i": "int32", "f": "float32", "b": "bool"}
 
 
@@ -46,6 +49,10 @@ def classified(text):
         raise Refused("INVALID_ARGUMENT", f"this is {HTML}")
     if text[0] == b"fail":
         raise ValueError("a failure of its own")
+    if text[0] == b"slow":
+        BEGAN.set()
+        assert GATE.wait(10)
+        return shares(strings("news")[0], 0.0, 0.0, 1.0)
     if text[0] == b"nan":
         return shares(strings("ham")[0], np.nan, 0.5, np.inf)
     return shares(strings("<b>spam</b>")[0], 0.125, 0.75, 0.125)
@@ -241,6 +248,18 @@ def test_classes_are_bars_under_their_names_the_likeliest_first(page):
     # The policy would refuse a width that stands in an attribute of the page.
     widths = page.js("return [...document.querySelectorAll('.fill')].map(f => f.offsetWidth)")
     assert widths[0] > 5 * widths[1] > 0
+
+
+def test_the_last_question_is_answered(page):
+    page.choose("classes")
+    page.fill(text="slow")
+    page.one("#send").click()
+    assert BEGAN.wait(10)
+    assert page.text("#status") == "Asking …"
+    page.ask(text="free")
+    GATE.set()
+    time.sleep(0.1)  # an answer to the first question would stand here by now
+    assert page.texts("#answer .result") == ["<b>spam</b>"]
 
 
 def test_numbers_that_json_lacks_are_shown(page):
