@@ -50,12 +50,12 @@ def page(browser, port):
 def answer(pipe, **fields):
     """The pipeline's answer to one row, as plain values."""
     found = expected(pipe, {name: [value] for name, value in fields.items()})
-    plain = {name: value[0].tolist() for name, value in found.items()}
+    plain = {name: value.tolist()[0] for name, value in found.items()}
 
     def text(value):
         if isinstance(value, list):
             return [text(one) for one in value]
-        return value.decode() if isinstance(value, bytes) else value
+        return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
 
     return {name: text(value) for name, value in plain.items()}
 
