@@ -3,7 +3,7 @@
 import shutil
 import time
 
-LONGEST = 20.0  # seconds that a test waits for the page
+LONGEST = 60.0  # seconds that a test waits for the page
 
 
 def there():

@@ -34,7 +34,7 @@ def port(exported, tmp_path_factory):
     models = [entry.format(name, Path(exported(kind)).parent) for name, kind in KINDS.items()]
     config = tmp_path_factory.mktemp("config") / "models.config"
     config.write_text(f"model_config_list {{ {' '.join(models)} }}", encoding="utf-8")
-    with serving("--model-config-file", str(config)) as (_, rest, _):
+    with serving("--model-config-file", str(config), "--timeout", "60") as (_, rest, _):
         yield int(rest.rpartition(":")[2])
 
 
