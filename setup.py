@@ -73,7 +73,8 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     packages=find_packages(include=["kerasft", "kerasft.*"]),
-    # The preset bert_tiny and the mails of the quickstart travel inside the package.
+    # The preset bert_tiny, the mails of the quickstart and the page of `kerasft serve` travel
+    # inside the package.
     package_data={
         "kerasft": [
             "py.typed",
@@ -83,6 +84,7 @@ setup(
             "**/*.xz",
             "**/LICENSE",
             "**/NOTICE",
+            "serving/page/page.*",
         ]
     },
     python_requires=">=3.11,<3.14",

@@ -21,6 +21,7 @@ SKIPS = {
     "no font with Chinese characters is installed": "fonts belong to the machine, not to kerasft",
     "a device of Linux": "/dev/full is a full disk that no other system has",
     "/proc is a folder of Linux": "it names the libraries of a process; other systems have none",
+    "no Chromium on the PATH": "the page of `kerasft serve` is tried in a browser of the machine's",
 }
 
 
@@ -58,6 +59,17 @@ def seeded():
     """The same random numbers for every test, whatever ran before it."""
     if "keras" in sys.modules:
         sys.modules["keras"].utils.set_random_seed(0)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Chromium without a window, on the page of a server: see browsing.py."""
+    import browsing
+
+    if not browsing.there():
+        pytest.skip("no Chromium on the PATH")
+    with browsing.Browser() as made:
+        yield made
 
 
 @pytest.hookimpl(wrapper=True)

@@ -13,7 +13,8 @@ from kerasft.cli.output import label_and_version, version_table
 VERSIONS = "Example: kerasft versions saved_models/spam --label stable=3"
 SERVE = (
     "Example: kerasft serve saved_models/spam\n\n"
-    'Then: curl -d \'{"instances": ["free prize"]}\' localhost:8501/v1/models/spam:predict'
+    'Then: curl -d \'{"instances": ["free prize"]}\' localhost:8501/v1/models/spam:predict\n\n'
+    "Or open http://127.0.0.1:8501/ in a browser."
 )
 
 
@@ -107,6 +108,7 @@ def serve(
     poll: Annotated[
         float, typer.Option(min=0, help="Seconds between looks for new versions; 0: none.")
     ] = 1,
+    page: Annotated[bool, typer.Option(help="A web page to ask by hand, at REST's port.")] = True,
 ) -> None:
     """Serve an export as TF Serving does, for development; in production run TF Serving itself."""
     import logging
@@ -137,6 +139,7 @@ def serve(
             timeout=timeout,
             grace=grace,
             poll=poll,
+            page=page,
             **options,
         )
     )

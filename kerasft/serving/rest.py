@@ -18,6 +18,7 @@ from kerasft.serving.core import Core
 from kerasft.serving.errors import ServingError, code_of, http_status, invalid, message_of
 from kerasft.serving.inference import input_specs
 from kerasft.serving.metrics import CONTENT_TYPE
+from kerasft.serving.page import Page
 
 HEALTH, READY = "/healthz", "/readyz"
 _WHICH = r"(?i:/v1/models)/([^/:]+)(?:/versions/([0-9]+)|/labels/([^/:]+))?"
@@ -35,10 +36,14 @@ class Rest:
         core: the server's parts.
         metrics_path: where Prometheus reads; None for nowhere.
         timeout: seconds for a request, and for its body to arrive.
+        page: the page for the desk; None for no page.
     """
 
-    def __init__(self, core: Core, metrics_path: str | None, timeout: float):
+    def __init__(
+        self, core: Core, metrics_path: str | None, timeout: float, page: Page | None = None
+    ):
         self._core, self._metrics_path, self._timeout = core, metrics_path, timeout
+        self._page = page
 
     def app(self, max_body_bytes: int) -> web.Application:
         """The application; a body beyond `max_body_bytes` is answered with 413."""
@@ -55,6 +60,9 @@ class Rest:
             fine = path == HEALTH or self._core.ready
             return web.json_response({"status": "ok" if fine else "not ready"}, status=_of(fine))
         if not path.lower().startswith("/v1/"):
+            reads = self._page is not None and request.method in ("GET", "HEAD")
+            if reads and (answer := await self._page.answer(path)) is not None:
+                return answer
             return _answer(404, json_form.problem(f"There is no {path}."))
         try:
             return _answer(200, await self._served(request, path))

@@ -22,6 +22,7 @@ from kerasft.serving.config import METRICS_PATH, Batching, ModelConfig
 from kerasft.serving.core import Core
 from kerasft.serving.grpc_service import add_services
 from kerasft.serving.metrics import Metrics
+from kerasft.serving.page import Page
 from kerasft.serving.rest import Rest
 from kerasft.serving.versions import Models
 
@@ -51,6 +52,7 @@ class Options:
         grace: seconds for what runs to finish once the server is told to stop.
         poll: seconds between looks for new versions; 0: no more looks after the first.
         most_requests: requests under way at a time.
+        page: whether REST's port also has the page for the desk.
         load: makes a model of a version's folder; `kerasft.export.c_runtime.CModel` when None.
     """
 
@@ -65,6 +67,7 @@ class Options:
     grace: float = 30.0
     poll: float = 1.0
     most_requests: int = 1000
+    page: bool = True
     load: Callable[[str], Any] | None = None
 
     def __post_init__(self):
@@ -143,7 +146,8 @@ class Server:
 
     async def _start_rest(self) -> None:
         options = self.options
-        rest = Rest(self.core, options.metrics_path, options.timeout)
+        page = Page(self.core.models) if options.page else None
+        rest = Rest(self.core, options.metrics_path, options.timeout, page)
         self._runner = web.AppRunner(
             rest.app(options.max_body_bytes),
             handler_cancellation=True,  # nobody waits for the answer any more
@@ -256,10 +260,12 @@ def describe(server: Server) -> str:
     host = _bracketed(server.options.host)
     found = server.core.models.versions()
     names = ", ".join(f"{n} {'/'.join(map(str, versions))}" for n, versions in found.items())
+    rest = f"http://{host}:{server.rest_port}/"
+    page = f"\nA page to ask by hand: {rest}" if server.options.page else ""
     return (
         "Compatible with TF Serving, for development; in production run TF Serving itself.\n"
-        f"Serving {names}: REST http://{host}:{server.rest_port}/v1/models/{next(iter(found))}, "
-        f"gRPC {host}:{server.port}"
+        f"Serving {names}: REST {rest}v1/models/{next(iter(found))}, "
+        f"gRPC {host}:{server.port}{page}"
     )
 
 

@@ -32,9 +32,9 @@ def folder(exported):
 
 
 @contextlib.contextmanager
-def serving(folder):
-    """The process, its REST address and its gRPC address."""
-    command = [sys.executable, "-m", "kerasft", "serve", folder, "--rest-port", "0", "--port", "0"]
+def serving(*words):
+    """The process of `kerasft serve ...`, its REST address and its gRPC address."""
+    command = [sys.executable, "-m", "kerasft", "serve", *words, "--rest-port", "0", "--port", "0"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         try:
             for line in process.stderr:
