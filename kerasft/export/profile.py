@@ -18,7 +18,7 @@ NAME = "reference.json"
 PLACE = f"assets.extra/{NAME}"
 FORMAT = "kerasft-reference.v1"
 BINS = 10
-SAMPLE = 2000  # values of a feature that are kept for Kolmogorov-Smirnov
+SAMPLE = 1000  # values of a feature that are kept for Kolmogorov-Smirnov
 _SCORED = 2000  # rows that are answered for the predicted classes: an answer costs a forward pass
 _CHUNK = 1024
 # Signs of two dead scripts: a vocabulary that holds neither gives both the id of what it lacks.
@@ -34,7 +34,7 @@ class Feature:
         mean: their mean.
         edges: inner edges of the bins (`kerasft.metrics.drift.quantile_edges`).
         counts: values a bin, one more than edges.
-        sample: a draw of at most 2,000 of the values, rising.
+        sample: a draw of at most 1,000 of the values, rising.
     """
 
     rows: int

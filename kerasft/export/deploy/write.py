@@ -112,7 +112,8 @@ def write_extras(
     """Write what belongs to one version into its `assets.extra`.
 
     The warm-up requests (checked once more as they were written), `metrics.json`,
-    `reference.json` (what a monitor compares with), `model_card.md`, and at the end `checksums.txt` over all files of the version.
+    `reference.json` (what a monitor compares with), `model_card.md`, and at the end
+    `checksums.txt` over all files of the version.
 
     Args:
         place: the version's folder, which may still have another name.
