@@ -1,9 +1,8 @@
 """What a command says, and the code it ends with, when something goes wrong.
 
 0 done | 1 a failure of ours | 2 the user's input, or a full disk | 3 an alarm of `kerasft monitor`
-stands | 75 interrupted with a
-checkpoint to go on from | 130 interrupted without one (143 by SIGTERM) | 141 nobody reads our
-output any more.
+stands | 75 interrupted with a checkpoint to go on from | 130 interrupted without one (143 by
+SIGTERM) | 141 nobody reads our output any more.
 """
 
 import errno

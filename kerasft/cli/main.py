@@ -54,8 +54,8 @@ def kerasft(
     """Fine-tune BERT and GPT backbones on your own text; get a SavedModel that takes raw strings.
 
     Exit codes: 0 done, 1 a failure of ours, 2 your input is wrong or
-    the disk is full, 3 an alarm of `monitor` stands, 75 interrupted (`train --resume` goes on), 130 and 143 interrupted before the
-    first checkpoint.
+    the disk is full, 3 an alarm of `monitor` stands, 75 interrupted (`train --resume` goes on),
+    130 and 143 interrupted before the first checkpoint.
     """
 
 

@@ -5,7 +5,6 @@ and turns the file over. What the queue has no room for is dropped and counted: 
 rows of the log, never time of a request.
 """
 
-import contextlib
 import json
 import logging
 import os
@@ -132,14 +131,8 @@ class Writer:
         self._thread.join(seconds)
 
     def _work(self) -> None:
-        with contextlib.closing(self._file):
-            while True:
-                with self._told:
-                    while not self._waiting and not self._ending:
-                        self._told.wait()
-                    if not self._waiting:
-                        return
-                    found = self._waiting.popleft()
+        try:
+            while (found := self._next()) is not None:
                 try:
                     self._write(found)
                     self._metrics.logged(found.rows)
@@ -151,6 +144,15 @@ class Writer:
                     self._failing = True
                 with self._told:
                     self._rows, self._bytes = self._rows - found.rows, self._bytes - found.size
+        finally:
+            self._file.close()
+
+    def _next(self) -> _Answered | None:
+        """The oldest request that waits; None at the end."""
+        with self._told:
+            while not self._waiting and not self._ending:
+                self._told.wait()
+            return self._waiting.popleft() if self._waiting else None
 
     def _write(self, found: _Answered) -> None:
         lines = b"".join(

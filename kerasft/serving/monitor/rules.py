@@ -31,7 +31,8 @@ class Rule:
         limit: the value from beyond which the rule holds.
         key: the label, or the feature, that it looks at; every one when None.
         least: rows without which a window says nothing.
-        lasting: windows in a row for which it has to hold.
+        lasting: windows in a row for which it has to hold, and then not to hold to be cleared:
+            one window at the edge would clear an alarm and raise it again.
         severity: `warn` or `alarm`.
 
     Example:
@@ -172,9 +173,9 @@ def _key(given: dict[str, Any], quantity: str, reference: Reference) -> str | No
 
 @dataclass
 class _Episode:
-    """Where a rule stands with one key."""
+    """Where a rule stands with one key; `other`: windows in a row that said otherwise."""
 
-    held: int = 0
+    other: int = 0
     standing: bool = False
 
 
@@ -203,9 +204,9 @@ class Watch:
             for finding in filter(rule.looks_at, findings):
                 episode = self._episodes.setdefault((rule.name, finding.key), _Episode())
                 holds = rule.holds(finding)
-                episode.held = episode.held + 1 if holds else 0
-                if episode.standing != holds and (not holds or episode.held >= rule.lasting):
-                    episode.standing = holds
+                episode.other = episode.other + 1 if holds != episode.standing else 0
+                if episode.other >= rule.lasting:
+                    episode.standing, episode.other = holds, 0
                     events.append(_event(rule, finding, "raised" if holds else "cleared"))
         return events
 

@@ -5,7 +5,7 @@ import os
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -136,15 +136,15 @@ def watch(
         ready(page)
         if options.recorded:
             for record in records(options.log):
-                monitor.take(lambda record=record: of_prediction_log(record))
+                monitor.take(record, of_prediction_log)
             return monitor.finish()
         tail = Tail(options.log, options.follow)
         ends.callback(tail.close)
         stop = stop or threading.Event()
         while True:
             for line in tail.lines():
-                if line.strip() or not line:
-                    monitor.take(lambda line=line: iter([parse(line, time.time())]))
+                if line is None or line.strip():
+                    monitor.take(line, lambda found: [parse(found, time.time())])
                 if stop.is_set():
                     break
             monitor.lost(tail.lost)
@@ -182,10 +182,12 @@ class _Monitor:
         self._judged = False
         self.view = View(self._model or "", None)
 
-    def take(self, rows: Callable[[], Iterator[Row]]) -> None:
+    def take(self, found: bytes | None, rows: Callable[[bytes], Iterable[Row]]) -> None:
         """Take the rows of a line; what is no row is counted."""
         try:
-            for row in rows():
+            if found is None:
+                raise Broken("too long, or cut off")
+            for row in rows(found):
                 self._add(row)
         except Broken as error:
             self._count_broken(str(error))

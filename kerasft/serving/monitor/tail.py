@@ -19,7 +19,7 @@ class Tail:
         wait: whether it may still come, and grow. Without it a last line is a line without its
             end too.
 
-    `lost` counts files that were turned over unread. A line beyond 16 MiB is given as b"".
+    `lost` counts files that were turned over unread. A line beyond 16 MiB is given as None.
 
     Raises:
         InputError: for a log that is not there, without `wait`.
@@ -43,7 +43,7 @@ class Tail:
             self._file.close()
         self._file = None
 
-    def lines(self) -> Iterator[bytes]:
+    def lines(self) -> Iterator[bytes | None]:
         """What has come since the last call."""
         if self._file is None:
             self._begin()
@@ -75,14 +75,14 @@ class Tail:
         self._seen = {key}
         return True
 
-    def _read(self) -> Iterator[bytes]:
+    def _read(self) -> Iterator[bytes | None]:
         if os.fstat(self._file.fileno()).st_size < self._file.tell():  # emptied in its place
             self._file.seek(0)
             self._rest, self._skipping = b"", False
         while chunk := self._file.read(_CHUNK):
             *whole, self._rest = (self._rest + chunk).split(b"\n")
             for line in whole:
-                yield b"" if self._skipping else line
+                yield None if self._skipping else line
                 self._skipping = False
             if len(self._rest) > MOST:
                 self._rest, self._skipping = b"", True
@@ -111,8 +111,8 @@ def _key(seen: os.stat_result) -> tuple[int, int]:
     return seen.st_dev, seen.st_ino
 
 
-def records(path: str) -> Iterator[bytes]:
-    """The records of a TFRecord; b"" for the end of one that is cut off, or too long.
+def records(path: str) -> Iterator[bytes | None]:
+    """The records of a TFRecord; None for one that is cut off, or too long, which ends it.
 
     Source: tensorflow/core/lib/io/record_writer.h; the check sums are not looked at.
     """
@@ -125,6 +125,6 @@ def records(path: str) -> Iterator[bytes]:
             size = struct.unpack("<Q", head[:8])[0] if len(head) == 12 else MOST + 1
             record = file.read(size + 4) if size <= MOST else b""
             if len(record) < size + 4 or size > MOST:
-                yield b""
+                yield None
                 return
             yield record[:-4]
