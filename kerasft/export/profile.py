@@ -4,7 +4,7 @@ import itertools
 import math
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -12,7 +12,7 @@ import numpy as np
 
 from kerasft._core import files
 from kerasft._core.errors import InputError
-from kerasft.metrics.drift import binned, quantile_edges
+from kerasft.metrics.drift import Draw, binned, quantile_edges
 
 NAME = "reference.json"
 PLACE = f"assets.extra/{NAME}"
@@ -20,6 +20,7 @@ FORMAT = "kerasft-reference.v1"
 BINS = 10
 SAMPLE = 1000  # values of a feature that are kept for Kolmogorov-Smirnov
 _SCORED = 2000  # rows that are answered for the predicted classes: an answer costs a forward pass
+_MEASURED = 5000  # training rows that are tokenised, a draw of all
 _CHUNK = 1024
 # Signs of two dead scripts: a vocabulary that holds neither gives both the id of what it lacks.
 _RARE = ("\U00012000", "\U00013001")
@@ -95,7 +96,7 @@ class Reference:
         task: the task's name.
         labels: the classes that the model knows, in order; empty for a task without.
         features: name -> its spread: `INPUT_characters`, `INPUT_tokens` and `INPUT_unknown` (share
-            of unknown tokens) of the training rows, `confidence` (the greatest probability) or
+            of unknown tokens) of 5,000 training rows, `confidence` (the greatest probability) or
             `score` of the scored rows.
         classes: shares of the predicted classes on the scored rows, or None.
         label_shares: shares of the labels of the training rows, or None.
@@ -161,7 +162,8 @@ def reference_of(pipe: Any, learned: Any, scored: Any = None, part: str = "test"
 
     Args:
         pipe: the pipeline.
-        learned: rows of its training, a source (`Pipeline.source`).
+        learned: rows of its training, a source (`Pipeline.source`); all labels are counted, and
+            the texts of a draw of 5,000 rows are measured.
         scored: rows that it did not learn from, for its answers; at most 2,000 are answered.
         part: what they are: `validation` or `test`.
 
@@ -172,19 +174,23 @@ def reference_of(pipe: Any, learned: Any, scored: Any = None, part: str = "test"
         InputError: where there is no row.
     """
     task, unknown = pipe.task, unknown_id(pipe.tokenizer)
-    seen: dict[str, list] = {}
-    labels: Counter[str] = Counter()
-    rows = 0
+    drawn, labels, rows = Draw(_MEASURED), Counter(), 0
     for fields in learned.chunks(_CHUNK):
         given = {name: fields[name] for name in task.inputs if _texts(fields.get(name))}
-        for name, values in measured(given, lambda t: _pieces(pipe.tokenizer, t), unknown).items():
-            seen.setdefault(name, []).append(values)
         size = len(next(iter(fields.values())))
+        for row in zip(*given.values(), strict=True) if given else ():
+            drawn.add(row)
         labels.update(_labels_of(task, fields))
         rows += size
     if not rows:
         raise InputError("A profile needs rows. Received: none.")
-    features = {n: Feature.of(np.concatenate(v)) for n, v in seen.items() if any(map(len, v))}
+    seen: dict[str, list[np.ndarray]] = {}
+    for start in range(0, len(drawn.values), _CHUNK):
+        part = zip(*drawn.values[start : start + _CHUNK], strict=True)
+        texts = dict(zip(given, map(list, part), strict=True))
+        for name, values in measured(texts, lambda t: _pieces(pipe.tokenizer, t), unknown).items():
+            seen.setdefault(name, []).append(values)
+    features = {name: Feature.of(np.concatenate(found)) for name, found in seen.items()}
     classes, more = (None, {}) if scored is None else _answered(pipe, scored, part)
     counted = Shares(rows, _in_order(task, labels), "labels of train") if labels else None
     return Reference(task.name, tuple(task.labels), features | more, classes, counted, unknown)
@@ -239,14 +245,12 @@ def _texts(values: Any) -> bool:
     return values is not None and all(isinstance(value, str) for value in values)
 
 
-def _labels_of(task: Any, fields: Mapping[str, list]) -> Iterable[str]:
-    """The labels of some rows, of a task that gives a text one or several."""
-    if task.kind not in ("multiclass", "multilabel") or not task.labels:
-        return ()
-    truth = np.asarray(task.truth(fields))
-    if truth.ndim == 1:
-        return [task.labels[i] for i in truth.tolist()]
-    return [task.labels[i] for row in truth for i in np.flatnonzero(row)]
+def _labels_of(task: Any, fields: Mapping[str, list]) -> list[str]:
+    """The labels of some rows, of a task that gives a row one or several."""
+    kinds = task.fields()
+    single = [value for n, kind in kinds.items() if kind == "label" for value in fields[n]]
+    many = [v for n, kind in kinds.items() if kind == "labels" for row in fields[n] for v in row]
+    return [label for label in single + many if label in task.labels]
 
 
 def _answered(pipe: Any, scored: Any, part: str) -> tuple[Shares | None, dict[str, Feature]]:

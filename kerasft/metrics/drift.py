@@ -286,6 +286,36 @@ def share_difference(
     }
 
 
+class Draw:
+    """A uniform draw of a stream, in bounded memory (Vitter's algorithm R).
+
+    Args:
+        most: values that are kept, in `values`.
+        seed: of the draw.
+
+    Example:
+        >>> draw = Draw(2)
+        >>> for value in range(100):
+        ...     draw.add(value)
+        >>> len(draw.values)
+        2
+
+    Reference: Vitter, ACM Transactions on Mathematical Software 11, 1985.
+    """
+
+    def __init__(self, most: int, seed: int = 0):
+        self.values: list[Any] = []
+        self._most, self._seen, self._random = most, 0, np.random.default_rng(seed)
+
+    def add(self, value: Any) -> None:
+        """Take the next value of the stream."""
+        self._seen += 1
+        if len(self.values) < self._most:
+            self.values.append(value)
+        elif (place := int(self._random.integers(self._seen))) < self._most:
+            self.values[place] = value
+
+
 def _vectors(name: str, values: Any, most: int, draw: np.random.Generator) -> np.ndarray:
     array = np.asarray(values)
     if array.ndim != 2 or len(array) < 2 or not array.shape[1] or array.dtype.kind not in "iuf":

@@ -220,3 +220,18 @@ def test_shares_of_none_and_of_all(now, before):
 def test_a_share_that_is_none_is_refused(count, rows):
     with pytest.raises(InputError):
         share_difference(count, rows, 1, 2)
+
+
+# --- a draw -------------------------------------------------------------------------------------
+
+
+def test_every_value_of_a_stream_has_the_same_chance():
+    counts = np.zeros(20)
+    for seed in range(2000):
+        draw = drift.Draw(5, seed)
+        for value in range(20):
+            draw.add(value)
+        counts[draw.values] += 1
+    assert counts.sum() == 2000 * 5
+    # 2000 draws of chance 1/4: five standard deviations are 97. Fails if the first are kept.
+    assert np.abs(counts - 500).max() < 97

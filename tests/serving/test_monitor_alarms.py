@@ -338,10 +338,9 @@ def test_every_expression_is_of_a_metric_that_we_export(tmp_path):
             used.add(name)
             keys = set(re.findall(r'(\w+)=~?"', chosen))
             assert keys <= labels.get(name.removesuffix("_total"), set()), expr
-    assert {"kerasft_drift", "kerasft_class_share", "kerasft_alarm"} <= used
     # Every gauge of ours is on the dashboard or in an alert: what nobody sees is not exported.
     mine = set(GAUGES) | {f"{name}_total" for name in COUNTERS}
-    assert mine - used == {"kerasft_lost_files_total", "kerasft_window_rows"} - used
+    assert mine <= used
 
 
 def test_the_dashboard_and_the_alerts_have_their_form(tmp_path):

@@ -47,6 +47,7 @@ _PANELS = (
         [
             ("rate(kerasft_rows_total[5m])", "read"),
             ("rate(kerasft_broken_rows_total[5m])", "broken"),
+            ("rate(kerasft_lost_files_total[5m])", "files turned over unread"),
             ("rate(kerasft_log_rows_dropped_total[5m])", "dropped by the server's log"),
         ],
     ),

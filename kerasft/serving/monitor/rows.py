@@ -140,9 +140,12 @@ def _time(value: Any) -> float:
         raise Broken("no time, ISO 8601 in UTC")
     try:
         found = datetime.fromisoformat(value)
-        return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
+        seconds = (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
     except (ValueError, OverflowError, OSError):
-        raise Broken("no time, ISO 8601 in UTC") from None
+        seconds = -1.0
+    if seconds < 0:
+        raise Broken("no time, ISO 8601 in UTC")
+    return seconds
 
 
 def told(seconds: float | None) -> str | None:

@@ -3,11 +3,9 @@
 import re
 from collections import Counter
 from collections.abc import Iterable
-from typing import Any
-
-import numpy as np
 
 from kerasft._core.errors import InputError
+from kerasft.metrics.drift import Draw
 from kerasft.serving.monitor.rows import Row
 
 _KEPT, _VECTORS = 20_000, 500  # values of a feature, and embeddings, that a window keeps
@@ -34,21 +32,6 @@ def span_of(text: str) -> tuple[int | None, float | None]:
     return (None, float(number * _UNITS[found[2]])) if found[2] else (number, None)
 
 
-class _Draw:
-    """A uniform draw of a stream (Vitter's algorithm R)."""
-
-    def __init__(self, most: int):
-        self.values: list[Any] = []
-        self._most, self._seen, self._random = most, 0, np.random.default_rng(0)
-
-    def add(self, value: Any) -> None:
-        self._seen += 1
-        if len(self.values) < self._most:
-            self.values.append(value)
-        elif (place := int(self._random.integers(self._seen))) < self._most:
-            self.values[place] = value
-
-
 class Window:
     """Rows of one stretch of the log.
 
@@ -62,8 +45,8 @@ class Window:
         self.start, self.rows, self.answered = start, 0, 0
         self.first = self.last = None  # times of its rows, the least and the greatest
         self.classes: Counter[str] = Counter()
-        self._features = {name: _Draw(_KEPT) for name in features}
-        self._vectors = _Draw(_VECTORS) if vectors else None
+        self._features = {name: Draw(_KEPT) for name in features}
+        self._vectors = Draw(_VECTORS) if vectors else None
 
     def add(self, row: Row, known: set[str] | None = None) -> None:
         """Take a row; of its classes those in `known`, all when None."""
