@@ -5,9 +5,10 @@ import math
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import LABELS
 
 from kerasft._core.errors import InputError
+from kerasft.cli.failures import INPUT
+from kerasft.cli.main import run
 from kerasft.export.deploy.card import read_run
 from kerasft.export.describe import describe
 from kerasft.export.profile import NAME, Feature, Reference, reference_of, unknown_id
@@ -30,6 +31,7 @@ class Rows:
             yield {n: v[start : start + 4] for n, v in self.fields.items()}
 
 
+LABELS = ("bad", "good", "so so")  # of the pipelines of texts
 ONE_OF_EACH = (
     "a pair",
     "a score, lora",
@@ -125,6 +127,21 @@ def test_the_export_takes_the_reference_of_the_run(kind, tmp_path, monkeypatch):
     pipe = kind("one text")
     told = describe(pipe, "desk", "", [], run=tmp_path).run["reference"]
     assert Reference.of_json(told, "run") == found
+
+
+def test_the_command_profiles_a_run(kind, tmp_path, capsys):
+    kind("one text").save(tmp_path / "run")
+    for name in ("train", "test"):
+        (tmp_path / f"{name}.csv").write_text("text,label\ngood,good\na film,bad\n")
+    words = ["reference", str(tmp_path / "run"), str(tmp_path / "train.csv")]
+    words += ["--held-out", str(tmp_path / "test.csv"), "--out", str(tmp_path / "r.json")]
+    assert run(words) == 0
+    assert capsys.readouterr().out == f"{tmp_path / 'r.json'}\n"
+    found = Reference.load(tmp_path / "r.json")
+    assert found.label_shares.counts == {"bad": 1, "good": 1, "so so": 0}
+    assert found.classes.rows == 2
+    assert run([*words[:2], str(tmp_path / "none.csv")]) == INPUT
+    assert capsys.readouterr().err.count("\n") == 1
 
 
 def test_tensorflow_writes_records_as_the_monitor_reads_them(tmp_path):

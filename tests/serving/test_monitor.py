@@ -282,9 +282,11 @@ def test_embeddings_are_compared_by_mmd(place):
     plain = list(logs.rows(0, 400))
     for i, row in enumerate(plain):
         row["outputs"] = {"embedding": (draw.normal(size=8) + (i >= 200)).tolist()}
-    log = logs.write(place / "log", plain)
+    wide = plain[0] | {"outputs": {"embedding": [1.0] * 9}}
+    log = logs.write(place / "log", [*plain[:100], wide, *plain[100:]])
     view, events = judged(place, log, window="200", embeddings=str(place / "before.npy"))
     assert [(e["rule"], e["window"]["start"]) for e in events] == [("moved", 200)]
+    assert view.broken == {"an embedding of another width": 1}
 
 
 @pytest.mark.parametrize("wrong", ["none", "text", "flat", "object"])

@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 
-from kerasft._core.errors import InputError
 from kerasft.export.profile import Reference
 from kerasft.metrics.drift import binned, ks, mmd2, psi, share_difference
 from kerasft.serving.monitor.windows import Window
@@ -52,9 +51,6 @@ def compare(reference: Reference, window: Window, vectors: Any = None) -> list[F
 
     Returns:
         What could be compared: a feature that no row of the window has is left out.
-
-    Raises:
-        InputError: for embeddings of another width.
     """
     found = _shares(reference, window)
     for name, feature in reference.features.items():
@@ -69,8 +65,6 @@ def compare(reference: Reference, window: Window, vectors: Any = None) -> list[F
             Finding("ks", name, tested["statistic"], None, rows, p_value=tested["p_value"])
         )
     if vectors is not None and len(window.vectors) > 1:
-        if len({len(v) for v in window.vectors}) > 1:
-            raise InputError("The log holds embeddings of several widths: it is of two models.")
         value = mmd2(vectors, window.vectors)
         found.append(Finding("mmd2", EMBEDDING, value, None, len(window.vectors)))
     return found

@@ -214,6 +214,9 @@ class _Monitor:
                 f"The log holds rows of several models: {self._model!r}, {row.model!r}. "
                 "Say which one: --model NAME."
             )
+        vectors, vector = self._vectors, row.embedding
+        if vectors is not None and vector is not None and len(vector) != vectors.shape[1]:
+            raise Broken("an embedding of another width")
         self._rows += 1
         self.gauges.count("kerasft_rows")
         strange = set(row.classes or ()) - set(self._reference.labels)
