@@ -186,8 +186,8 @@ def reference_of(pipe: Any, learned: Any, scored: Any = None, part: str = "test"
         raise InputError("A profile needs rows. Received: none.")
     seen: dict[str, list[np.ndarray]] = {}
     for start in range(0, len(drawn.values), _CHUNK):
-        part = zip(*drawn.values[start : start + _CHUNK], strict=True)
-        texts = dict(zip(given, map(list, part), strict=True))
+        columns = zip(*drawn.values[start : start + _CHUNK], strict=True)
+        texts = dict(zip(given, map(list, columns), strict=True))
         for name, values in measured(texts, lambda t: _pieces(pipe.tokenizer, t), unknown).items():
             seen.setdefault(name, []).append(values)
     features = {name: Feature.of(np.concatenate(found)) for name, found in seen.items()}
