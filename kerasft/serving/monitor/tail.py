@@ -33,7 +33,6 @@ class Tail:
         self._path, self._wait, self.lost = path, wait, 0
         self._rest, self._skipping = b"", False
         self._file: BinaryIO | None = None
-        self._seen: set[tuple[int, int]] = set()
         if not wait and not os.path.isfile(path):
             raise InputError(f"There is no file {path}.")
 
@@ -66,13 +65,8 @@ class Tail:
             file = open(path, "rb")  # noqa: SIM115, closed by `close`
         except OSError:
             return False
-        key = _key(os.fstat(file.fileno()))
-        if key in self._seen:
-            file.close()
-            return False
         self.close()
         self._file, self._rest, self._skipping = file, b"", False
-        self._seen = {key}
         return True
 
     def _read(self) -> Iterator[bytes | None]:
