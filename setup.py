@@ -53,6 +53,7 @@ EXTRAS["test"] = [
     "nbclient>=0.10.2,<0.12",
     "nbformat>=5.10,<6",
     "ipykernel>=6.30,<8",
+    "selenium>=4.30,<5",
     *EXTRAS["serving"],
 ]
 # What kerasft is compared with in benchmarks/; kerasft itself never imports these.

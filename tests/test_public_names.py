@@ -61,13 +61,13 @@ ROOMS = {
     "generation": """Cached beam_search choose detokenizer generate repetition_penalty step_model
         stream temperature top_k top_p""",
     "heads": "POOLINGS ClassificationHead MaskedHead Pool TiedLogits TokenHead",
-    "metrics": """answer_scores choose_thresholds ece entity_scores generation_scores mae mse
-        multiclass multilabel pearson perplexity plain r2 ranking_scores reliability scores spearman
-        text_report token_accuracy""",
+    "metrics": """answer_scores choose_thresholds ece entity_scores generation_scores ks mae mmd2
+        mse multiclass multilabel pearson perplexity plain psi r2 ranking_scores reliability scores
+        share_difference spearman text_report token_accuracy wilson""",
     "optimizers": "Pace PacedAdamW SCHEDULES WarmupDecay adamw",
     "preprocessing": "Template beside by_row chat pack ragged_ids row_begins tags taken windows",
-    "serving": """Batching Client InputError ModelConfig Options Server ServingError read_batching
-        read_models read_monitoring serve single""",
+    "serving": """Batching Client InputError ModelConfig Options Server ServingError Tap
+        read_batching read_models read_monitoring serve single""",
     "testing": "check_family check_method check_objective check_task tiny",
     "testing.contracts": """FAMILY_PARTS METHOD_PARTS OBJECTIVE_PARTS REFUSALS TASK_PARTS Refusal
         check_family check_method check_objective check_task""",

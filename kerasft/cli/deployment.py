@@ -109,6 +109,20 @@ def serve(
         float, typer.Option(min=0, help="Seconds between looks for new versions; 0: none.")
     ] = 1,
     page: Annotated[bool, typer.Option(help="A web page to ask by hand, at REST's port.")] = True,
+    log: Annotated[
+        str | None,
+        typer.Option(
+            help="File for requests and answers, a JSON line a row, for `kerasft monitor`; none "
+            "if not given.",
+            show_default=False,
+        ),
+    ] = None,
+    log_texts: Annotated[
+        bool, typer.Option("--log-texts", help="Log the texts too, which may be private.")
+    ] = False,
+    log_max_bytes: Annotated[
+        int, typer.Option(min=1, help="Size at which the log becomes FILE.1.")
+    ] = 100 * 2**20,
 ) -> None:
     """Serve an export as TF Serving does, for development; in production run TF Serving itself."""
     import logging
@@ -122,7 +136,9 @@ def serve(
             f"Received: {given}."
         )
     models = serving.read_models(model_config_file) if folder is None else None
-    options = {}
+    options = {} if log is None else {"log": serving.Tap(log, log_texts, log_max_bytes)}
+    if log_texts and log is None:
+        raise InputError("--log-texts says what --log FILE holds. Received: no --log.")
     if batching_parameters_file is not None:
         options["batching"] = serving.read_batching(batching_parameters_file)
     if monitoring_config_file is not None:

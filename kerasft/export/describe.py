@@ -47,6 +47,9 @@ def describe(
         )
         for signature, known in found.items()
     }
+    told = read_run(run) if run else {}
+    if adapters:
+        told.pop("reference", None)  # each adapter learned from data of its own
     samples = first | (_OPTIONS if "generate" in signatures else {})
     return Description(
         name,
@@ -54,7 +57,7 @@ def describe(
         {n: list(v) if isinstance(v, tuple) else v for n, v in samples.items()},
         registry.config(task),
         stack.versions(),
-        read_run(run) if run else {},
+        told,
         tuple(_warm_up(found, records)) if importlib.util.find_spec("tensorflow_serving") else (),
     )
 

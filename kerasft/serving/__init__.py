@@ -16,6 +16,7 @@ _NAMES = {
     "ModelConfig": "config",
     "Options": "server",
     "Server": "server",
+    "Tap": "tap",
     "read_batching": "config",
     "read_models": "config",
     "read_monitoring": "config",

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -109,14 +109,16 @@ class Batching:
 
 
 def single(folder: str | os.PathLike, name: str | None = None) -> tuple[ModelConfig]:
-    """Serve the newest version of one folder.
+    """Serve one folder: the versions and labels that `kerasft versions` chose, or the newest.
+
+    They stand in `deploy/models.config`, whose base_path, the server's there, is not looked at.
 
     Args:
         folder: `saved_models/NAME`, which holds the versions.
         name: as requests name it; NAME when None.
 
     Raises:
-        InputError: if there is no such folder.
+        InputError: if there is no such folder, or its models.config is none.
 
     Example:
         single("saved_models/spam")
@@ -127,7 +129,10 @@ def single(folder: str | os.PathLike, name: str | None = None) -> tuple[ModelCon
     if not Path(path).is_dir():
         raise InputError(f"There is no folder {path}. Write one with: kerasft export RUN {path}")
     absolute = Path(path).resolve()
-    return checked((ModelConfig(name or absolute.name, str(absolute)),))
+    chosen = absolute / "deploy" / "models.config"
+    known = read_models(chosen) if chosen.is_file() else ()
+    config = known[0] if len(known) == 1 else ModelConfig(absolute.name, str(absolute))
+    return checked((replace(config, name=name or absolute.name, base_path=str(absolute)),))
 
 
 def read_models(path: str | os.PathLike) -> tuple[ModelConfig, ...]:

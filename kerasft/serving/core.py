@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from typing import Any
 
 from kerasft.serving.errors import ServingError, code_of
 from kerasft.serving.inference import Inference
@@ -23,16 +24,18 @@ class Core:
         models: the versions.
         metrics: counts.
         most_requests: requests under way at a time; one beyond is refused (UNAVAILABLE).
+        log: takes what was answered (`tap.Writer`); None for nobody.
     """
 
     models: Models
     metrics: Metrics
     most_requests: int = 1000
+    log: Any = None
     running: int = 0
     stopping: bool = False
 
     def __post_init__(self):
-        self.inference = Inference(self.metrics)
+        self.inference = Inference(self.metrics, self.log)
 
     @property
     def ready(self) -> bool:

@@ -33,10 +33,11 @@ class Inference:
 
     Args:
         metrics: counts.
+        log: takes what `serving_default`, Classify and Regress answered; None for nobody.
     """
 
-    def __init__(self, metrics: Metrics):
-        self._metrics = metrics
+    def __init__(self, metrics: Metrics, log: Any = None):
+        self._metrics, self._log = metrics, log
 
     async def predict(
         self,
@@ -105,6 +106,9 @@ class Inference:
         lost = set(version.signatures[name].outputs) - set(outputs)
         if lost:
             raise ServingError("INTERNAL", f"The model gave no output {sorted(lost)[0]}")
+        examples = api in ("Classify", "Regress")
+        if self._log is not None and (name == DEFAULT or examples):
+            self._log.offer(version, inputs, outputs, examples)
         return outputs
 
 

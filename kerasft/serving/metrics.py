@@ -68,6 +68,14 @@ class Metrics:
             "batching_session:padding_size", "Rows that filled a batch up.", (), (0, *_COUNTS)
         )
 
+        self._logged = self._log_rows("kerasft_log_rows", "Rows written to the request log.")
+        self._dropped = self._log_rows(
+            "kerasft_log_rows_dropped", "Rows that the request log had no room or no disk for."
+        )
+
+    def _log_rows(self, name: str, text: str) -> Counter:
+        return Counter(name, text, registry=self._registry)
+
     def _counter(self, name: str, text: str, labels: tuple[str, ...] = ()) -> Counter:
         return Counter(_PREFIX + name, text, labels, registry=self._registry)
 
@@ -100,6 +108,14 @@ class Metrics:
         self._runs.inc()
         self._sizes.observe(rows)
         self._paddings.observe(padding)
+
+    def logged(self, rows: int) -> None:
+        """Count rows written to the request log."""
+        self._logged.inc(rows)
+
+    def dropped(self, rows: int) -> None:
+        """Count rows that the request log had to drop."""
+        self._dropped.inc(rows)
 
     def total(self, name: str) -> int:
         """The value of a counter by TF Serving's path, such as /tensorflow/serving/request_count;

@@ -24,6 +24,7 @@ from kerasft.serving.grpc_service import add_services
 from kerasft.serving.metrics import Metrics
 from kerasft.serving.page import Page
 from kerasft.serving.rest import Rest
+from kerasft.serving.tap import Tap, Writer
 from kerasft.serving.versions import Models
 
 LOG = logging.getLogger("kerasft.serving")
@@ -53,6 +54,7 @@ class Options:
         poll: seconds between looks for new versions; 0: no more looks after the first.
         most_requests: requests under way at a time.
         page: whether REST's port also has the page for the desk.
+        log: what is logged of requests and answers, and where; None for nothing.
         load: makes a model of a version's folder; `kerasft.export.c_runtime.CModel` when None.
     """
 
@@ -68,6 +70,7 @@ class Options:
     poll: float = 1.0
     most_requests: int = 1000
     page: bool = True
+    log: Tap | None = None
     load: Callable[[str], Any] | None = None
 
     def __post_init__(self):
@@ -105,8 +108,9 @@ class Server:
             batching=options.batching,
             most_waiting=options.most_requests,
         )
+        self._log = Writer(options.log, metrics) if options.log else None
         self.core = Core(
-            Models(options.load or load_c_model, queue), metrics, options.most_requests
+            Models(options.load or load_c_model, queue), metrics, options.most_requests, self._log
         )
         self.port = self.rest_port = 0
         self._grpc: Any = None
@@ -206,6 +210,8 @@ class Server:
                 done = True
         self._workers.close()
         self.core.models.close()
+        if self._log is not None:
+            await asyncio.to_thread(self._log.close)
         return done and not self._workers.busy
 
 

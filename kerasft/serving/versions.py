@@ -38,11 +38,11 @@ class Loaded:
         version: its number.
         model: what was loaded: `signatures`, `run(signature, inputs)`, `close()`.
         queue: makes the queue of a signature of a function and a hold on this version.
-        folder: that it was loaded from.
+        folder: where it was loaded from.
     """
 
     def __init__(
-        self, name: str, version: int, model: Any, queue: Callable[..., Queue], folder: str
+        self, name: str, version: int, model: Any, queue: Callable[..., Queue], folder: str = ""
     ):
         self.name, self.version, self.folder = name, version, folder
         self._model, self._make = model, queue
@@ -73,6 +73,10 @@ class Loaded:
         if signature not in self._queues:
             self._queues[signature] = self._make(partial(self._model.run, signature), self.hold)
         return await self._queues[signature].submit(inputs)
+
+    def answer(self, signature: str, inputs: Arrays) -> dict[str, Any]:
+        """Outputs of a signature, in the thread that asks and past every queue."""
+        return self._model.run(signature, inputs)
 
     async def left(self) -> None:
         """Wait until nobody holds the version."""

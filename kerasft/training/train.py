@@ -15,6 +15,7 @@ from kerasft._core.seeds import set_seed
 from kerasft.backbones import template_of
 from kerasft.backbones.crossing import input_names
 from kerasft.data import Feed, draw_of, encode_rows, encoder, feed_of
+from kerasft.export.profile import NAME, Reference, reference_of
 from kerasft.methods import is_record, watch_of
 from kerasft.optimizers import WarmupDecay, adamw
 from kerasft.pipeline import Pipeline
@@ -247,7 +248,14 @@ class Run:
             files.remove_tree(files.join(self.folder, "model"))
             self.pipe.save(files.join(self.folder, "model"))
             report.save(self.folder)
+            self._profile().save(files.join(self.folder, NAME))
         return self.pipe
+
+    def _profile(self) -> Reference:
+        """What a monitor of the served model compares with."""
+        part, sources = self.prepared.scored, self.prepared.sources
+        held_out = None if part == "train" else sources[part]
+        return reference_of(self.pipe, sources["train"], held_out, part)
 
     def _tune(self, rows: Any) -> None:
         if not self.task.tunable:

@@ -17,6 +17,7 @@ RUN_FILES = {
     "split.csv",
     "history.csv",
     "metrics.json",
+    "reference.json",
     "report.json",
     "report.txt",
     "worst.jsonl",

@@ -1,5 +1,6 @@
 """One call writes all that lies beside a model, and leaves alone what a team may have changed."""
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -65,6 +66,17 @@ def test_what_belongs_to_the_version(folder):
     assert card.startswith("# spam, version 3\n") and "| accuracy |  | 0.9000 |" in card
     # All other files are under the check sums: fails if one is written after them.
     assert checksums.verify(folder / "3") == 3 + len(EXTRAS) - 1
+
+
+def test_the_reference_of_the_run_goes_with_the_version(folder):
+    told = {"format": "kerasft-reference.v1", "task": "t"}
+    given = dataclasses.replace(SPAM, run={"reference": told})
+    write_deployment(folder, given, version=3)
+    place = folder / "3/assets.extra/reference.json"
+    assert json.loads(place.read_text()) == told
+    place.write_text("{}")  # it is under the check sums
+    with pytest.raises(InputError):
+        checksums.verify(folder / "3")
 
 
 def test_a_second_export_keeps_what_may_have_been_changed(folder):

@@ -194,6 +194,24 @@ def test_a_folder_is_served_by_its_name(folder, tmp_path):
         single(folder, "a/b")
 
 
+def test_a_folder_is_served_as_its_versions_were_chosen(tmp_path):
+    from kerasft.export.deploy.config import models_config
+
+    place = tmp_path / "spam" / "deploy" / "models.config"
+    place.parent.mkdir(parents=True)
+    place.write_text(models_config("spam", "/models/spam", (3, 4), {"stable": 3}))
+    (config,) = single(tmp_path / "spam", "mail")
+    assert (config.name, config.base_path) == ("mail", str(tmp_path / "spam"))
+    assert (config.policy, config.versions, dict(config.labels)) == (
+        "specific",
+        (3, 4),
+        {"stable": 3},
+    )
+    place.write_text("broken {")
+    with pytest.raises(InputError, match="models.config"):
+        single(tmp_path / "spam")
+
+
 def test_the_text_files_of_tf_serving(tmp_path):
     def written(text):
         (tmp_path / "file").write_text(textwrap.dedent(text))

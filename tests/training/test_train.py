@@ -13,6 +13,7 @@ from kerasft import InputError, train
 from kerasft._core import weights
 from kerasft._core.errors import KerasftError
 from kerasft._core.seeds import set_seed
+from kerasft.export.profile import Reference
 from kerasft.methods import is_record
 from kerasft.training.callbacks.checkpoints import Store
 from kerasft.training.callbacks.keeper import Keeper
@@ -67,6 +68,16 @@ def watched(make_recipe, tmp_path_factory):
         out = tmp_path_factory.mktemp("runs") / "watched"
         seen["pipe"] = train(recipe, out=out, verbose=0)
     return seen | {"out": out}
+
+
+def test_the_run_holds_the_reference_of_a_monitor(watched):
+    """The labels of the rows that were learned, and what the scored rows are answered."""
+    found = Reference.load(watched["out"] / "reference.json")
+    counts = json.loads((watched["out"] / "split.json").read_text())["counts"]["train"]
+    assert found.label_shares.counts == counts and found.labels == watched["pipe"].task.labels
+    assert found.classes.rows == watched["pipe"].report.rows
+    assert found.classes.of == f"predicted on {watched['pipe'].report.split}"
+    assert {"text_tokens", "text_unknown", "text_characters", "confidence"} == set(found.features)
 
 
 def test_the_rate_rises_and_falls(watched):

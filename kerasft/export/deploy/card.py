@@ -39,8 +39,8 @@ def read_run(folder: str | os.PathLike) -> dict[str, Any]:
         folder: what `kerasft train --out` wrote, or what `Pipeline.save` wrote.
 
     Returns:
-        `recipe`, `split`, `report` (the object of metrics.json) and `model` (kerasft.json), each a
-        dictionary; those that are not there are left out.
+        `recipe`, `split`, `report` (the object of metrics.json), `model` (kerasft.json) and
+        `reference` (reference.json), each a dictionary; those that are not there are left out.
     """
     found = {}
     recipe = files.join(folder, "recipe.yaml")
@@ -50,6 +50,7 @@ def read_run(folder: str | os.PathLike) -> dict[str, Any]:
         "split": ("split.json",),
         "report": ("metrics.json",),
         "model": ("model/kerasft.json", "kerasft.json"),
+        "reference": ("reference.json",),
     }
     for name, names in places.items():
         there = [path for n in names if files.exists(path := files.join(folder, n))]

@@ -10,6 +10,7 @@ from kerasft.export.deploy import card, checksums, versions, warmup
 from kerasft.export.deploy.client_files import Signatures, client_py, requests_sh
 from kerasft.export.deploy.config import batching_config, models_config, monitoring_config
 from kerasft.export.deploy.manifests import Deployment, compose, kubernetes
+from kerasft.export.profile import PLACE as REFERENCE
 
 FOLDER = "deploy"
 # Written once and then yours; what follows from the signatures is written again by each export.
@@ -111,7 +112,8 @@ def write_extras(
     """Write what belongs to one version into its `assets.extra`.
 
     The warm-up requests (checked once more as they were written), `metrics.json`,
-    `model_card.md`, and at the end `checksums.txt` over all files of the version.
+    `reference.json` (what a monitor compares with), `model_card.md`, and at the end
+    `checksums.txt` over all files of the version.
 
     Args:
         place: the version's folder, which may still have another name.
@@ -132,6 +134,9 @@ def write_extras(
     if scores:
         written.append(files.join(place, versions.METRICS))
         files.write_json(written[-1], scores)
+    if description.run.get("reference"):
+        written.append(files.join(place, REFERENCE))
+        files.write_json(written[-1], description.run["reference"])
     told = card.model_card(
         description.name, description.task, description.libraries, description.run, version
     )
