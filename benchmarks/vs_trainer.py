@@ -125,6 +125,7 @@ def main() -> int:
             "batch_size": args.batch_size,
             "epochs": args.epochs,
             "learning_rate": args.lr,
+            "head_learning_rate": args.lr,  # as the Trainer
             **FIXED,
         }
         calls = {

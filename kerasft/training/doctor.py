@@ -58,7 +58,7 @@ def doctor(recipe: Recipe) -> Diagnosis:
     prepared = prepare_data(recipe, empty="keep")
     model, tokenizer = build_model(prepared, "float32")
     tokens, feed = _tokens(prepared, tokenizer)
-    found = _rows(prepared) | tokens | _model(model) | _paces(recipe, model)
+    found = _rows(prepared) | tokens | _model(model) | _paces(prepared, model)
     found |= _cost(prepared, model, found, feed)
     found["warnings"] = _warnings(found, recipe)
     return Diagnosis(found, _text(found))
@@ -122,9 +122,9 @@ def _model(model: Any) -> dict[str, Any]:
     }
 
 
-def _paces(recipe: Recipe, model: Any) -> dict[str, Any]:
-    found = list(run_paces(recipe, model, model).values())
-    shares = [1.0, *(pace.multiplier for pace in found)]  # 1 is the head's
+def _paces(prepared: Prepared, model: Any) -> dict[str, Any]:
+    found = list(run_paces(prepared, model, model).values())
+    shares = [pace.multiplier for pace in found] or [1.0]
     last = max((pace.from_epoch for pace in found), default=0)
     return {"paces": {"lowest": min(shares), "highest": max(shares), "last_epoch": last}}
 

@@ -140,6 +140,12 @@ def head_of(preset: str) -> Any:
         return read_head(str(local))
 
 
+def has_new_head(prepared: Prepared, backbone: Any) -> bool:
+    """Whether the head starts from random weights, and not from what the checkpoint holds."""
+    task, head = prepared.task, prepared.head
+    return not (hasattr(task, "start_from") or head is not None and task.fits_head(head, backbone))
+
+
 def build_model(prepared: Prepared, dtype: str) -> tuple[Any, Any]:
     """Load the backbone, apply the method, and connect the head.
 

@@ -132,6 +132,9 @@ class Training(Section):
         gradient_accumulation: parts of a step's rows that go through the model one after another,
             with the gradients added up: the same step, the activations of one part in memory.
         learning_rate: peak, per step; None: `rate_for(method)`.
+        head_learning_rate: peak for the head; None: for a new head, which has nothing to lose,
+            `learning_rate` or 1e-3, whichever is more, and `learning_rate` for a head that the
+            checkpoint brought. Weights of the backbone are no head, nor is its pooler.
         layer_decay: factor in (0, 1] by which each block learns slower than the one above it: the
             last block of n at learning_rate * layer_decay, the embeddings at layer_decay^(n + 1)
             of it, head and last norm at all of it; the stacks of an encoder-decoder side by side.
@@ -158,6 +161,7 @@ class Training(Section):
     batch_size: Whole = Field(32, ge=1, description="a whole number, at least 1")
     gradient_accumulation: Whole = Field(1, ge=1, description="a whole number, at least 1")
     learning_rate: Real | None = Field(None, gt=0, description="a number above 0, or null")
+    head_learning_rate: Real | None = Field(None, gt=0, description="a number above 0, or null")
     layer_decay: Real | None = Field(
         None, gt=0, le=1, description="a factor above 0, at most 1, or null"
     )

@@ -146,7 +146,7 @@ class Run:
             model,
             weight_decay=settings.weight_decay,
             clip_norm=settings.clip_norm,
-            paces=run_paces(self.recipe, model, fitted),
+            paces=run_paces(self.prepared, model, fitted),
             steps_per_epoch=self.feeds["train"].plan.steps,
         )
         if self.dtype != "mixed_float16":

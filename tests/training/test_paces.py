@@ -1,5 +1,7 @@
 """Rates of their own in a run: how far each weight goes in a first step says at which it learns."""
 
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
@@ -45,7 +47,7 @@ def build(make_recipe, two_blocks, tmp_path):
     return ready
 
 
-def speeds(run):
+def speeds(run, rate=RATE):
     """How far the weights go in Adam's first step, as a share of the rate; those that move.
 
     The step is rate * g / (|g| + eps): the rate itself, wherever there is a gradient. That of the
@@ -57,7 +59,7 @@ def speeds(run):
     run.fitted.run_eagerly = True
     run.fitted.train_on_batch(x, y)
     after = weights.state_of(model)
-    far = {path: np.abs(after[path] - before[path]).max() / RATE for path in before}
+    far = {path: np.abs(after[path] - before[path]).max() / rate for path in before}
     return {path: float(share) for path, share in far.items() if "key/bias" not in path and share}
 
 
@@ -127,6 +129,36 @@ def test_lora_plus_without_a_ratio_says_nothing():
     assert set(paces_of(LoRA(), backbone).values()) == {Pace()}
     with pytest.raises(InputError, match="`plus` must be more than 0"):
         LoRA(plus=0)
+
+
+# --- the head ---
+
+
+@pytest.mark.parametrize(
+    ("given", "share"), [(None, 10.0), (1e-3, 10.0), (3e-4, 3.0), (5e-5, 0.5)], ids=str
+)
+def test_a_new_head_learns_at_a_rate_of_its_own(build, given, share):
+    found = speeds(build(learning_rate=1e-4, head_learning_rate=given), 1e-4)
+    heads = {path: far for path, far in found.items() if path.startswith("logits/")}
+    assert set(heads) == {"logits/kernel", "logits/bias"}
+    assert list(heads.values()) == pytest.approx([share] * 2, rel=0.02)
+    assert {round(far, 1) for path, far in found.items() if path not in heads} == {1.0}
+
+
+def test_a_head_that_was_learned_learns_as_the_backbone(build, monkeypatch):
+    monkeypatch.setattr(module, "has_new_head", lambda *_: False)
+    run = build(learning_rate=1e-4)
+    assert type(run.fitted.optimizer) is keras.optimizers.AdamW
+
+
+def test_a_head_of_a_checkpoint_is_no_new_one(make_recipe, two_blocks):
+    from kerasft.training.prepare import has_new_head
+
+    prepared, backbone = prepare_data(make_recipe(preset=two_blocks)), tiny.backbone("bert")
+    known = prepared.task.to_head(prepared.task.build(adapt(backbone)))
+    other = dataclasses.replace(known, labels=("x", *known.labels[1:]))
+    for head, new in ((None, True), (known, False), (other, True)):
+        assert has_new_head(dataclasses.replace(prepared, head=head), backbone) == new
 
 
 # --- chains ---------------------------------------------------------------------------------------
@@ -209,8 +241,8 @@ def test_shared_blocks_have_no_depths(make_recipe, tmp_path):
 
 def test_the_doctor_tells_the_rates(build):
     run = build(layer_decay=0.5)
-    found = _paces(run.recipe, run.pipe.model)
+    found = _paces(run.prepared, run.pipe.model)
     assert found == {"paces": {"lowest": 0.125, "highest": 1.0, "last_epoch": 0}}
     run = build("gradual-unfreezing")
-    found = _paces(run.recipe, run.pipe.model)
+    found = _paces(run.prepared, run.pipe.model)
     assert found == {"paces": {"lowest": 1.0, "highest": 1.0, "last_epoch": 2}}
