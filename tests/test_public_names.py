@@ -38,6 +38,7 @@ PACKAGE = {
     "testing",
     "train",
     "training",
+    "without_first_blocks",
     "zero_shot",
 }
 ROOMS = {
@@ -109,7 +110,8 @@ REGISTRIES = {
 OPTIONS = {
     ("methods", "adalora"): """rank initial_rank alpha dropout targets blocks start end every beta1
         beta2 orthogonality""",
-    ("methods", "adapters"): "placement size activation scale blocks drop_first_blocks",
+    ("methods", "adapters"): """placement size activation scale blocks
+        drop_first_blocks drop_random_blocks""",
     ("methods", "bitfit"): "targets blocks",
     ("methods", "chain"): "methods",
     ("methods", "compacter"): "placement size parts rank activation blocks",
