@@ -123,7 +123,7 @@ OPTIONS = {
     ("methods", "layer-norm"): "blocks",
     ("methods", "lora"): """rank alpha dropout targets blocks scaling start dora ranks
         plus""",
-    ("methods", "p-tuning"): "virtual_tokens hidden seed",
+    ("methods", "p-tuning"): "virtual_tokens hidden seed encoder",
     ("methods", "prefix-tuning"): "virtual_tokens projection blocks seed",
     ("methods", "prompt-tuning"): "virtual_tokens start start_ids seed",
     ("methods", "qlora"): "bits rank alpha dropout targets blocks",

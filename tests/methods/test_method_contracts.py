@@ -182,6 +182,12 @@ MEMBERS = (
     ),
     Member(PTuning(virtual_tokens=5), added, {"bert": ALL, "gpt2": ADAPTER}, identity=False),
     Member(
+        PTuning(virtual_tokens=5, hidden=6, encoder="lstm"),
+        added,
+        {"bert": ALL, "gpt2": ADAPTER},
+        identity=False,
+    ),
+    Member(
         PrefixTuning(virtual_tokens=4),
         added,
         {"bert": ALL, "gemma": STORED, "gpt2": ADAPTER, "f_net": CHOSEN, "deberta_v3": CHOSEN},
