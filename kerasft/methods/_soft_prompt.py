@@ -46,7 +46,7 @@ class SoftPromptLayer(SiteLayer):
         self.encoder = [] if encoder is None else encoder(self)
         self.built = True
 
-    def call(self, inputs, reverse=False):
+    def call(self, inputs, reverse=False, training=None):
         """Embed; with `reverse` logits of the vocabulary, as the embedding alone gives them."""
         if reverse:
             return self.base(inputs, reverse=True)
@@ -62,8 +62,11 @@ class SoftPromptLayer(SiteLayer):
             made = ops.matmul(chosen, self.vectors(found.dtype))
             return ops.where(virtual[..., None], made, found)
 
-        # The encoder would run for every token that is written.
-        return ops.cond(ops.any(virtual), replaced, lambda: found) if self.encoder else replaced()
+        # The encoder would run for every token that is written. A replica without rows reads no
+        # virtual token, and has to have a gradient all the same.
+        if training or not self.encoder:
+            return replaced()
+        return ops.cond(ops.any(virtual), replaced, lambda: found)
 
     def vectors(self, dtype: Any = "float32") -> Any:
         """What stands in front of every text, [virtual tokens, width]."""
