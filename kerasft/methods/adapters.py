@@ -41,9 +41,11 @@ class Adapters:
         drop_first_blocks: the first n blocks get none (AdapterDrop), and run faster for it.
         drop_random_blocks: the most of the first blocks that go without their adapters in a step
             of training (the robust AdapterDrop), 0 for never: each update has a number of its own,
-            drawn from `drop_first_blocks` to this, the same on all replicas. The steps take as
-            long as without it. Any such number of blocks may then lose their adapters for good
-            (`kerasft.without_first_blocks`).
+            drawn from `drop_first_blocks` to this, the same on all replicas. What the adapters
+            left out add is multiplied by 0, so that the step takes as long, and their gradients
+            are 0, by which AdamW still moves them a little. Any such number of blocks may lose
+            their adapters afterwards (`kerasft.without_first_blocks`). In a loop of your own the
+            next number is drawn by `watch_of(method, backbone, steps).after([])`.
 
     Raises:
         InputError: if no block is left, or the backbone has no place for the adapters.
