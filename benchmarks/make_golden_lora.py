@@ -4,7 +4,8 @@
 
 PYTHON is an interpreter with torch, transformers and peft. One file a variant: the adapter's
 weights (`before:`), the logits, the loss of one full-batch step of plain SGD on the adapter alone,
-and weights and logits after it (`weight:`); of PiSSA the merged kernels as well.
+and weights and logits after it (`weight:`), and the merged kernels. Of DoRA also the folder `dora`,
+as PEFT writes the adapter of `before:`.
 """
 
 import json
@@ -13,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from _golden_models import encode, tokenizer_of
-from _golden_steps import logits, step
+from _golden_steps import logits, save_adapter, step
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForSequenceClassification
 
@@ -43,8 +44,10 @@ def adapter(model: torch.nn.Module) -> dict[str, np.ndarray]:
     }
 
 
-def variant(options: dict, batch: dict, targets: list[int], rate: float) -> dict[str, np.ndarray]:
-    """All that one file holds."""
+def variant(
+    options: dict, batch: dict, targets: list[int], rate: float, folder: Path | None
+) -> dict[str, np.ndarray]:
+    """All that one file holds; the adapter before the step goes to a folder too, where named."""
     config = LoraConfig(
         r=RANK, lora_alpha=ALPHA, lora_dropout=0.0, target_modules=TARGETS, **options
     )
@@ -59,6 +62,8 @@ def variant(options: dict, batch: dict, targets: list[int], rate: float) -> dict
                     weight += drawn if "magnitude" in name else drawn - weight
     found |= {f"before:{n}": w for n, w in adapter(model).items()}
     found["logits_before"] = logits(model, batch)
+    if folder is not None:
+        save_adapter(model, folder)
     found["loss"] = np.float32(step(model, batch, targets, rate))
     found |= {f"weight:{n}": w for n, w in adapter(model).items()}
     found["logits_after"] = logits(model, batch)
@@ -75,7 +80,8 @@ def main() -> None:
     folder = GOLDEN / "methods" / "lora"
     folder.mkdir(parents=True, exist_ok=True)
     for name, options in VARIANTS.items():
-        found = variant(options, batch, about["targets"], about["learning_rate"])
+        written = folder / name if name == "dora" else None
+        found = variant(options, batch, about["targets"], about["learning_rate"], written)
         np.savez_compressed(folder / f"{name}.npz", **found)
 
 

@@ -3,7 +3,8 @@
     python benchmarks/make_soft.py
 
 Writes tests/golden/methods/soft.npz: for `bert`, `gpt2` and `llama` the weights of a prompt, of
-PEFT's prompt encoder and of a prefix, all random, and the hidden states of real tokens.
+PEFT's prompt encoders, its MLP and its LSTM, and of a prefix, all random, and the hidden states of
+real tokens.
 """
 
 from pathlib import Path
@@ -82,10 +83,16 @@ def main() -> None:
         inputs = {k: v[:, :width] for k, v in kept.items()}
         task = "FEATURE_EXTRACTION"
         prompt = PromptTuningConfig(task_type=task, num_virtual_tokens=TOKENS)
-        encoder = PromptEncoderConfig(
-            task_type=task, num_virtual_tokens=TOKENS, encoder_hidden_size=HIDDEN
+        encoder, lstm = (
+            PromptEncoderConfig(
+                task_type=task,
+                num_virtual_tokens=TOKENS,
+                encoder_reparameterization_type=kind,
+                encoder_hidden_size=size,
+            )
+            for kind, size in (("MLP", HIDDEN), ("LSTM", HIDDEN // 2))
         )
-        for kind, config in (("prompt", prompt), ("encoder", encoder)):
+        for kind, config in (("prompt", prompt), ("encoder", encoder), ("lstm", lstm)):
             weights, hidden = prompted(name, config, inputs)
             found |= {f"{name}/{kind}/{k}": v for k, v in weights.items()}
             found[f"{name}/{kind}/hidden"] = hidden

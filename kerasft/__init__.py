@@ -38,6 +38,7 @@ _NAMES = {
     "save_peft": "kerasft.pipeline.peft",
     "save_preset": "kerasft.pipeline.preset",
     "train": "kerasft.training.train",
+    "without_first_blocks": "kerasft.pipeline.dropped",
     "zero_shot": "kerasft.training.build",
 }
 

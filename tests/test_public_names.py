@@ -38,6 +38,7 @@ PACKAGE = {
     "testing",
     "train",
     "training",
+    "without_first_blocks",
     "zero_shot",
 }
 ROOMS = {
@@ -109,7 +110,8 @@ REGISTRIES = {
 OPTIONS = {
     ("methods", "adalora"): """rank initial_rank alpha dropout targets blocks start end every beta1
         beta2 orthogonality""",
-    ("methods", "adapters"): "placement size activation scale blocks drop_first_blocks",
+    ("methods", "adapters"): """placement size activation scale blocks
+        drop_first_blocks drop_random_blocks""",
     ("methods", "bitfit"): "targets blocks",
     ("methods", "chain"): "methods",
     ("methods", "compacter"): "placement size parts rank activation blocks",
@@ -121,7 +123,7 @@ OPTIONS = {
     ("methods", "layer-norm"): "blocks",
     ("methods", "lora"): """rank alpha dropout targets blocks scaling start dora ranks
         plus""",
-    ("methods", "p-tuning"): "virtual_tokens hidden seed",
+    ("methods", "p-tuning"): "virtual_tokens hidden seed encoder",
     ("methods", "prefix-tuning"): "virtual_tokens projection blocks seed",
     ("methods", "prompt-tuning"): "virtual_tokens start start_ids seed",
     ("methods", "qlora"): "bits rank alpha dropout targets blocks",

@@ -10,6 +10,7 @@ from kerasft.backbones import Site, sites
 from kerasft.methods._site_layers import SiteLayer, projection_of, put
 
 import keras  # isort: skip  (kerasft.backbones has chosen the backend)
+import tensorflow as tf
 
 # Behind attention and behind the feed-forward, behind the latter alone, or beside it.
 PLACEMENTS = {"houlsby": ("output", "down"), "pfeiffer": ("down",), "parallel": ("up", "down")}
@@ -36,10 +37,45 @@ class Bottleneck:
     scale: float = 1.0
 
 
+class RandomDepth:
+    """How many of the first blocks go without their adapters in a step of training.
+
+    It follows from the state of a random generator, which moves on after every step: the replicas
+    and the parts of a step read one number, and a checkpoint, which holds the state, the next ones.
+
+    Args:
+        least, most: what is drawn is from least to most, each as likely.
+    """
+
+    def __init__(self, least: int, most: int):
+        self.least, self.most = least, most
+        self.generator = keras.random.SeedGenerator()
+
+    def now(self) -> Any:
+        """The number of this step, int32."""
+        seed = tf.cast(self.generator.state.value, tf.int32)
+        return tf.random.stateless_uniform((), seed, self.least, self.most + 1, tf.int32)
+
+    def penalty(self) -> float:
+        """No penalty; see `watch_of`."""
+        return 0.0
+
+    def after(self, pairs: list[tuple[Any, Any]]) -> None:
+        """Let the next step draw another number."""
+        self.generator.next()
+
+
 def place(
-    backbone: Any, placement: str, blocks: tuple[int | str, ...], bottleneck: Bottleneck
+    backbone: Any,
+    placement: str,
+    blocks: tuple[int | str, ...],
+    bottleneck: Bottleneck,
+    depth: RandomDepth | None = None,
 ) -> Any:
-    """Freeze a backbone and put adapters into it; `InputError` where they have no place."""
+    """Freeze a backbone and put adapters into it; `InputError` where they have no place.
+
+    `depth` says which of them are left out in training, where it is given.
+    """
     places = sites(backbone)
     if placement == "houlsby" and not any("output" in b.projections for b in places.blocks):
         raise InputError(
@@ -52,12 +88,30 @@ def place(
     def make(site: Site) -> SiteLayer:
         if site.role == "up":
             return Reader(site.layer, site.path, bottleneck.kind, read[site.block])
+        left_out = None if depth is None else LeftOut(depth, site.block)
         if placement != "parallel":
-            return BottleneckLayer(site.layer, site.path, bottleneck)
+            return BottleneckLayer(site.layer, site.path, bottleneck, left_out=left_out)
         width = projection_of(places.blocks[site.block].projections["up"].layer).inputs
-        return BottleneckLayer(site.layer, site.path, bottleneck, width, read[site.block])
+        return BottleneckLayer(site.layer, site.path, bottleneck, width, read[site.block], left_out)
 
     return put(backbone, places.targets(PLACEMENTS[placement], blocks), BottleneckLayer, make)
+
+
+@dataclass(frozen=True, eq=False)
+class LeftOut:
+    """When the adapters of a block are left out of training.
+
+    Args:
+        depth: how many of the first blocks are, step by step.
+        block: the number of the block.
+    """
+
+    depth: RandomDepth
+    block: int
+
+    def kept(self, dtype: Any) -> Any:
+        """1 where this step has the adapters of the block, 0 where not."""
+        return tf.cast(self.depth.now() <= self.block, dtype)
 
 
 class Reader(SiteLayer):
@@ -95,6 +149,7 @@ class BottleneckLayer(SiteLayer):
         bottleneck: the adapter.
         width: the size of z; that of y where None.
         read: where a `Reader` keeps z; z is y where None.
+        left_out: when the adapter is left out of training; never where None.
     """
 
     unmergeable = "an adapter has an activation between its matrices"
@@ -106,8 +161,12 @@ class BottleneckLayer(SiteLayer):
         bottleneck: Bottleneck,
         width: int | None = None,
         read: threading.local | None = None,
+        left_out: LeftOut | None = None,
     ):
         super().__init__(base, site, bottleneck.kind)
+        self.left_out = left_out
+        if left_out is not None:  # held here too, or Keras would not count its state as a variable
+            self.generator = left_out.depth.generator
         outputs, size, matrix = projection_of(base).outputs, bottleneck.size, bottleneck.matrix
         self.read, self.scale = read, bottleneck.scale
         self.activation = keras.activations.get(bottleneck.activation)
@@ -118,11 +177,15 @@ class BottleneckLayer(SiteLayer):
         self.up_bias = self.add_weight(name="up_bias", shape=(outputs,), initializer="zeros")
         self.built = True
 
-    def call(self, inputs):
+    def call(self, inputs, training=None):
         """Project, and add what the adapter makes of it, or of what the feed-forward reads."""
         seen = given = self.base(inputs)
         if self.read is not None:
             seen = self.read.inputs
             del self.read.inputs  # no tensor outlives the call
         inner = self.activation(keras.ops.matmul(seen, self.down()) + self.down_bias)
-        return given + (keras.ops.matmul(inner, self.up()) + self.up_bias) * self.scale
+        update = (keras.ops.matmul(inner, self.up()) + self.up_bias) * self.scale
+        if training and self.left_out is not None:
+            # Times 0: a tf.cond would save its time, but each of the blocks would hold two graphs.
+            update = update * self.left_out.kept(update.dtype)
+        return given + update

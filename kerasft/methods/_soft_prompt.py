@@ -1,5 +1,6 @@
 """What prompt-tuning and p-tuning share: vectors of virtual tokens around the token embedding."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ from kerasft.backbones import Site, family_of, sites
 from kerasft.backbones._surgery import inside
 from kerasft.backbones.prompts import longest_text
 from kerasft.backbones.vocabulary import token_table
-from kerasft.methods._dense import dense_layers, fixed
+from kerasft.methods._dense import fixed
 from kerasft.methods._site_layers import SiteLayer, put
 
 from keras import ops  # isort: skip  (kerasft.backbones has chosen the backend)
@@ -26,8 +27,7 @@ class SoftPromptLayer(SiteLayer):
         base: the token embedding.
         site: the site's path.
         prompt: P at the start, [virtual tokens, width of the embedding].
-        encoder: sizes of the layers of f, relu between them.
-        random: draws the encoder.
+        encoder: gives the layers of f, of [1, virtual tokens, width], for the layer that owns them.
     """
 
     unmergeable = "a soft prompt stands in front of the text and is no part of a weight"
@@ -37,47 +37,55 @@ class SoftPromptLayer(SiteLayer):
         base: Any,
         site: str,
         prompt: np.ndarray,
-        encoder: tuple[int, ...] = (),
-        random: np.random.Generator | None = None,
+        encoder: Callable[[SiteLayer], list[Any]] | None = None,
     ):
         super().__init__(base, site, "prompt")
         self.virtual_tokens = len(prompt)
         self.vocabulary = inside(base).input_dim
         self.prompt = self.add_weight(name="vectors", shape=prompt.shape, initializer=fixed(prompt))
-        self.encoder = dense_layers(self, "encoder", (prompt.shape[1], *encoder), "relu", random)
+        self.encoder = [] if encoder is None else encoder(self)
         self.built = True
 
-    def call(self, inputs, reverse=False):
+    def call(self, inputs, reverse=False, training=None):
         """Embed; with `reverse` logits of the vocabulary, as the embedding alone gives them."""
         if reverse:
             return self.base(inputs, reverse=True)
         places = inputs - self.vocabulary
         virtual = places >= 0
         found = self.base(ops.where(virtual, ops.zeros_like(inputs), inputs))
-        # A product and not a lookup: its gradient is one row a virtual token. That of a lookup has
-        # one for each text of the batch, which Keras' optimizers square before they add them up.
-        chosen = ops.one_hot(places, self.virtual_tokens, dtype=found.dtype)
-        return ops.where(virtual[..., None], ops.matmul(chosen, self.vectors(found.dtype)), found)
+
+        def replaced():
+            # A product and not a lookup: its gradient is one row a virtual token. That of a lookup
+            # has one for each text of the batch, which Keras' optimizers square before they add
+            # them up.
+            chosen = ops.one_hot(places, self.virtual_tokens, dtype=found.dtype)
+            made = ops.matmul(chosen, self.vectors(found.dtype))
+            return ops.where(virtual[..., None], made, found)
+
+        # The encoder would run for every token that is written. A replica without rows reads no
+        # virtual token, and has to have a gradient all the same.
+        if training or not self.encoder:
+            return replaced()
+        return ops.cond(ops.any(virtual), replaced, lambda: found)
 
     def vectors(self, dtype: Any = "float32") -> Any:
         """What stands in front of every text, [virtual tokens, width]."""
-        x = ops.cast(self.prompt, self.compute_dtype)
-        for dense in self.encoder:
-            x = dense(x)
-        return ops.cast(x, dtype)
+        x = ops.cast(self.prompt, self.compute_dtype)[None]
+        for layer in self.encoder:
+            x = layer(x)
+        return ops.cast(x[0], dtype)
 
 
 def prompt_backbone(
     backbone: Any,
     prompt: np.ndarray,
-    encoder: tuple[int, ...] = (),
-    random: np.random.Generator | None = None,
+    encoder: Callable[[SiteLayer], list[Any]] | None = None,
 ) -> Any:
     """Freeze a backbone and put virtual tokens in front of its texts.
 
     Args:
         backbone: the backbone.
-        prompt, encoder, random: as in `SoftPromptLayer`.
+        prompt, encoder: as in `SoftPromptLayer`.
 
     Raises:
         InputError: for an encoder-decoder, a backbone whose positions they would fill, or one that
@@ -85,7 +93,7 @@ def prompt_backbone(
     """
 
     def layer(site: Site) -> SoftPromptLayer:
-        return SoftPromptLayer(site.layer, site.path, prompt, encoder, random)
+        return SoftPromptLayer(site.layer, site.path, prompt, encoder)
 
     family, limit = family_of(backbone), longest_text(backbone)
     if family.kind == "encoder-decoder":

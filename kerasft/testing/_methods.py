@@ -84,7 +84,7 @@ REFUSALS = (
     Refusal(
         "adapters",
         ("albert",),
-        lambda method: bool(method.drop_first_blocks),
+        lambda method: bool(method.drop_first_blocks or method.drop_random_blocks),
         "runs one block many times",
         "ALBERT's blocks share their weights",
     ),

@@ -166,6 +166,12 @@ MEMBERS = (
     Member(
         Adapters("pfeiffer", drop_first_blocks=1), added, {"deberta_v3": TRAINED, "albert": CHOSEN}
     ),
+    # Not trained: in two steps from the start an adapter moves only where neither leaves it out.
+    Member(
+        Adapters("pfeiffer", drop_random_blocks=1),
+        added,
+        {"bert": (*CHOSEN, "keras file", "folder", "adapter", "merged copy"), "albert": CHOSEN},
+    ),
     Member(Compacter(size=8), added, {"bert": ALL, "gpt2": STORED, "f_net": CHOSEN}),
     Member(Compacter("pfeiffer", size=8), added, {"gemma": (*TRAINED, "adapter")}),
     Member(
@@ -175,6 +181,12 @@ MEMBERS = (
         identity=False,
     ),
     Member(PTuning(virtual_tokens=5), added, {"bert": ALL, "gpt2": ADAPTER}, identity=False),
+    Member(
+        PTuning(virtual_tokens=5, hidden=6, encoder="lstm"),
+        added,
+        {"bert": ALL, "gpt2": ADAPTER},
+        identity=False,
+    ),
     Member(
         PrefixTuning(virtual_tokens=4),
         added,

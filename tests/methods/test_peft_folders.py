@@ -107,6 +107,62 @@ def test_the_folder_that_peft_wrote():
     assert pipe.adapted.method_config["rank"] == 4
 
 
+DORA = GOLDEN / "methods" / "lora" / "dora"
+
+
+def test_the_dora_that_peft_wrote(tmp_path):
+    """PEFT's logits, and the numbers of its file in the one that is written of it."""
+    about = json.loads((GOLDEN / "steps" / "about.json").read_text(encoding="utf-8"))
+    pipe, task, head = bert_with(DORA)
+    task.load_head(pipe.model, head)
+    assert pipe.adapted.method_config["dora"] is True
+    texts = {"text": about["texts"]}
+    expected = np.load(GOLDEN / "methods" / "lora" / "dora.npz")["logits_before"]
+    np.testing.assert_allclose(pipe.logits(texts), expected, atol=1e-5)
+    kf.save_peft(pipe, tmp_path / "peft")
+    wanted = load_file(DORA / "adapter_model.safetensors")
+    found = load_file(tmp_path / "peft" / "adapter_model.safetensors")
+    assert set(found) - set(wanted) == {
+        f"base_model.model.classifier.{part}" for part in ("weight", "bias")
+    }
+    for name, value in wanted.items():
+        np.testing.assert_array_equal(found[name], value, err_msg=name)
+    for site in pipe.backbone.layers:  # what makes it fail: lengths as they were before
+        for variable in site.trainable_variables:
+            if variable.name == "lora_magnitude":
+                variable.assign(np.asarray(variable) * 1.2)
+    assert np.abs(pipe.logits(texts) - expected).max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda v: None, "DoRA has a vector of 32 lengths, .*query.lora_magnitude.*nothing"),
+        (lambda v: v[:5].copy(), "DoRA has a vector of 32 lengths.*Received: shape \\(5,\\)"),
+    ],
+)
+def test_a_dora_without_its_lengths(change, message, tmp_path):
+    folder = tmp_path / "peft"
+    shutil.copytree(DORA, folder)
+    arrays = load_file(folder / "adapter_model.safetensors")
+    name = next(n for n in arrays if "magnitude" in n)
+    arrays[name] = change(arrays[name])
+    kept = {n: v for n, v in arrays.items() if v is not None}
+    save_file(kept, folder / "adapter_model.safetensors")
+    with pytest.raises(InputError, match=message):
+        bert_with(folder)
+
+
+def test_lengths_in_a_folder_that_says_no_dora(tmp_path):
+    """They would be left out without a word, and the answers be others than PEFT's."""
+    folder = tmp_path / "peft"
+    shutil.copytree(DORA, folder)
+    path = folder / "adapter_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"use_dora": False}))
+    with pytest.raises(InputError, match="Received: the weight .*lora_magnitude_vector"):
+        bert_with(folder)
+
+
 def test_a_folder_without_a_head_needs_one():
     """Else the head would be drawn anew with every reading."""
     backbone, tokenizer = load_folder(str(GOLDEN / "bert"), dtype="float32", dropout=0.0)

@@ -55,6 +55,43 @@ def test_p_tuning(name, numbers):
     assert difference(name, method, state, given["hidden"], numbers) > 1e-3
 
 
+def lstm_state(given):
+    """PEFT's LSTM encoder under our names: one bias for its two, matrices the other way round.
+
+    The gates of both stand in one order: input, forget, candidate, output.
+    """
+    state = {"embedding.vectors": given["embedding.weight"]}
+    for layer in (0, 1):
+        for direction, end in (("forward", ""), ("backward", "_reverse")):
+            ours = f"embedding.lstm_{layer}.{direction}_lstm.lstm_cell"
+            inputs, hidden, one, other = (
+                given[f"lstm_head.{kind}_l{layer}{end}"]
+                for kind in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+            )
+            state[f"{ours}.kernel"], state[f"{ours}.recurrent_kernel"] = inputs.T, hidden.T
+            state[f"{ours}.bias"] = one + other
+    for ours, theirs in enumerate((0, 2)):
+        state[f"embedding.encoder_{ours}.kernel"] = given[f"mlp_head.{theirs}.weight"].T
+        state[f"embedding.encoder_{ours}.bias"] = given[f"mlp_head.{theirs}.bias"]
+    return state
+
+
+@pytest.mark.parametrize("name", ["bert", "gpt2", "llama"])
+def test_p_tuning_with_the_lstm(name, numbers):
+    part = f"{name}/lstm/"
+    given = {k.removeprefix(part): v for k, v in numbers.items() if k.startswith(part)}
+    method, state = PTuning(TOKENS, hidden=HIDDEN // 2, encoder="lstm"), lstm_state(given)
+    assert difference(name, method, state, given["hidden"], numbers) < 1e-5
+    cells = [
+        f"embedding.lstm_1.{d}_lstm.lstm_cell.recurrent_kernel" for d in ("forward", "backward")
+    ]
+    swapped = state | {cells[0]: state[cells[1]], cells[1]: state[cells[0]]}
+    assert difference(name, method, swapped, given["hidden"], numbers) > 1e-3, "each its direction"
+    gates = np.split(state[cells[0]], 4, axis=1)
+    other = state | {cells[0]: np.concatenate([*gates[:2], gates[3], gates[2]], 1)}
+    assert difference(name, method, other, given["hidden"], numbers) > 1e-3, "gates in their order"
+
+
 @pytest.mark.parametrize("name", ["gpt2", "llama"])
 def test_prefix_tuning(name, numbers):
     state = {}

@@ -93,9 +93,16 @@ def test_what_follows_virtual_tokens_follows_tokens(family, write):
     assert np.abs(got["scores"] - alone["scores"]).max() > 1e-3, "the prompt matters"
 
 
-@pytest.mark.parametrize("family", ["gpt2", "llama"])
-def test_cached_is_uncached(family):
-    adapted = adapt(tiny.backbone(family), PromptTuning(4, start="random"))
+@pytest.mark.parametrize(
+    ("family", "method"),
+    [
+        ("gpt2", PromptTuning(4, start="random")),
+        ("llama", PTuning(4, hidden=3)),
+        ("gpt2", PTuning(4, hidden=3, encoder="lstm")),
+    ],
+)
+def test_cached_is_uncached(family, method):
+    adapted = adapt(tiny.backbone(family), method)
     model, x = language_model(adapted, "lm"), tiny.features(adapted.backbone)
     ids = x["token_ids"][:1]
     got = generate(step_model(adapted.backbone), ids, np.ones_like(ids), max_new_tokens=4)
@@ -177,6 +184,67 @@ def test_the_encoder():
     np.testing.assert_allclose(layer(ids)[0], x, atol=1e-5)
 
 
+def sigmoid(x):
+    return 1 / (1 + np.exp(-x))
+
+
+def lstm(x, kernel, recurrent, bias):
+    """What an LSTM gives at each step, [steps, units]."""
+    h = c = np.zeros(recurrent.shape[0])
+    found = []
+    for row in x:
+        i, f, g, o = np.split(row @ kernel + h @ recurrent + bias, 4)
+        c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
+        h = sigmoid(o) * np.tanh(c)
+        found.append(h)
+    return np.stack(found)
+
+
+def test_the_lstm():
+    """f(P) = relu(r(P) W_1 + b_1) W_2 + b_2, r twice both ways; the same from the same seed."""
+    first, again, other = (
+        PTuning(4, hidden=5, seed=seed, encoder="lstm").apply(tiny.backbone("albert"))
+        for seed in (3, 3, 4)
+    )
+    state = adapter_weights(first)
+    for name, value in adapter_weights(again).items():
+        np.testing.assert_array_equal(value, state[name])
+    assert all((v != state[k]).any() for k, v in adapter_weights(other).items() if v.ndim > 1)
+    cells = {
+        (number, way): [
+            state[f"embedding.lstm_{number}.{way}_lstm.lstm_cell.{w}"]
+            for w in ("kernel", "recurrent_kernel", "bias")
+        ]
+        for number in (0, 1)
+        for way in ("forward", "backward")
+    }
+    assert cells[0, "forward"][0].shape == (12, 20) and cells[1, "forward"][0].shape == (10, 20)
+    assert (cells[0, "forward"][0] != cells[0, "backward"][0]).any(), "each is drawn"
+    x = state["embedding.vectors"]
+    for number in (0, 1):
+        back = lstm(x[::-1], *cells[number, "backward"])[::-1]
+        x = np.concatenate([lstm(x, *cells[number, "forward"]), back], 1)
+    for number in (0, 1):
+        x = x @ state[f"embedding.encoder_{number}.kernel"]
+        x = np.maximum(x, 0) if number == 0 else x
+    np.testing.assert_allclose(first.token_embedding.vectors(), x, atol=1e-5)
+    ids = np.arange(4)[None] + first.token_embedding.vocabulary
+    np.testing.assert_allclose(first.token_embedding(ids)[0], x, atol=1e-5)
+
+
+@pytest.mark.parametrize("encoder", ["mlp", "lstm"])
+def test_an_encoder_rests_where_no_virtual_token_is_read(encoder, monkeypatch):
+    """It would run for every token that is written."""
+    layer = PTuning(4, hidden=3, encoder=encoder).apply(tiny.backbone("gpt2")).token_embedding
+    ids, ran = np.array([[3, layer.vocabulary + 1]]), []
+    plain = type(layer).vectors
+    monkeypatch.setattr(type(layer), "vectors", lambda *a: ran.append(1) or plain(*a))
+    text = layer(ids[:, :1])
+    assert not ran
+    np.testing.assert_array_equal(layer(ids)[:, :1], text)
+    assert ran
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -196,6 +264,8 @@ def test_wrong_options(options, message):
 def test_wrong_options_of_p_tuning():
     with pytest.raises(InputError, match="`hidden` must be a whole number"):
         PTuning(hidden=-1)
+    with pytest.raises(InputError, match="`encoder` must be one of: mlp, lstm.*Received.*'lstn'"):
+        PTuning(encoder="lstn")
     with pytest.raises(InputError, match="embedding carries a change of this kind already"):
         adapt(tiny.backbone("bert"), Chain((PTuning(2), PromptTuning(2))))
 

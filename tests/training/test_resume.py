@@ -135,8 +135,19 @@ METHODS = registry.names()
 @pytest.mark.contract("methods, stopped and resumed", of=len(METHODS))
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_goes_on_bit_for_bit(recipe, tmp_path, monkeypatch, method):
-    changes = {"method": {"name": method} | OPTIONS.get(method, {})}
-    own = recipe.replace(*(f"{k}={json.dumps(v)}" for k, v in changes.items()))
+    goes_on(recipe, {"name": method} | OPTIONS.get(method, {}), tmp_path, monkeypatch)
+
+
+@pytest.mark.slow
+def test_adapters_left_out_at_random_go_on_bit_for_bit(recipe, tmp_path, monkeypatch):
+    """The model of the other tests has one block, and one has to keep its adapter."""
+    method = {"name": "adapters", "drop_random_blocks": 1}
+    goes_on(recipe.replace("preset=bert_tiny"), method, tmp_path, monkeypatch)
+
+
+def goes_on(recipe, method, tmp_path, monkeypatch):
+    """Train as a whole, and stopped and resumed, and compare."""
+    own = recipe.replace(f"method={json.dumps(method)}")
     own = own.replace("training.epochs=2", "training.early_stopping=null")
     own = own.replace("training.learning_rate=0.01")
     train(own, out=tmp_path / "whole", verbose=0)
