@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import functools
 import os
 import threading
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from pathlib import Path
 
 from kerasft._core.errors import InputError, KerasftError
 from kerasft._core.quiet import without_notes
-from kerasft.export._stubs import package_folder
+from kerasft.export._stubs import package_folder, protos
 
 # Names of TF_Code, by number (tensorflow/c/tf_status.h).
 CODES = (
@@ -67,6 +68,7 @@ _SHORT = {
     "TF_NewBuffer": (_BUFFER, []),
     "TF_NewBufferFromString": (_BUFFER, [_TEXT, _SIZE]),
     "TF_DeleteBuffer": (None, [_BUFFER]),
+    "TF_GetAllRegisteredKernels": (_BUFFER, [_POINTER]),
     "TF_NewGraph": (_POINTER, []),
     "TF_SetRequireShapeInferenceFns": (None, [_POINTER, ctypes.c_bool]),
     "TF_GraphOperationByName": (_POINTER, [_POINTER, _TEXT]),
@@ -106,6 +108,18 @@ class Library:
     def version(self) -> str:
         """TensorFlow's version, such as 2.21.0."""
         return self.short.TF_Version().decode()
+
+    @functools.cached_property
+    def ops(self) -> frozenset[str]:
+        """Names of the ops that can run: those with a kernel."""
+        (kernel_def_pb2,) = protos("tensorflow.core.framework.kernel_def_pb2")
+        with self.status() as status:
+            every = self.short.TF_GetAllRegisteredKernels(status)
+        try:
+            data = ctypes.string_at(every.contents.data, every.contents.length)
+        finally:
+            self.short.TF_DeleteBuffer(every)
+        return frozenset(kernel.op for kernel in kernel_def_pb2.KernelList.FromString(data).kernel)
 
     @contextlib.contextmanager
     def status(self) -> Iterator[int]:

@@ -116,9 +116,11 @@ class CModel:
     ):
         self._library = c_library(library, text_ops)
         self.version: str = self._library.version
-        self._session, self._graph, signatures = _load(self._library, folder, threads)
+        self._session, self._graph, meta = _load(self._library, folder, threads)
         self._lock, self._running, self._closed = threading.Lock(), 0, False
         try:
+            _check_ops(meta.graph_def, self._library.ops)
+            signatures = _signatures(meta)
             self._bound = {
                 name: _Bound(signature, *(self._places(tensors) for tensors in places))
                 for name, (signature, places) in signatures.items()
@@ -217,8 +219,8 @@ class CModel:
         return found
 
 
-def _load(library: Library, folder: str, threads: int | None) -> tuple[int, int, dict]:
-    """Session, graph and, by name, each signature with the tensors' names in the graph."""
+def _load(library: Library, folder: str, threads: int | None) -> tuple[int, int, Any]:
+    """Session, graph, and the MetaGraphDef of both."""
     config_pb2, meta_graph_pb2 = protos(
         "tensorflow.core.protobuf.config_pb2", "tensorflow.core.protobuf.meta_graph_pb2"
     )
@@ -248,7 +250,20 @@ def _load(library: Library, folder: str, threads: int | None) -> tuple[int, int,
         raise
     finally:
         short.TF_DeleteSessionOptions(options)
-    return session, graph, _signatures(meta_graph_pb2.MetaGraphDef.FromString(data))
+    return session, graph, meta_graph_pb2.MetaGraphDef.FromString(data)
+
+
+def _check_ops(graph: Any, ops: frozenset[str]) -> None:
+    """Refuse a graph whose functions need ops that cannot run here.
+
+    TensorFlow finds out when a function runs, and ends the call before it gives up the lock of the
+    op that called it (PartitionedCallOp). Where the session is deleted then, that is a crash.
+    """
+    known = ops | {function.signature.name for function in graph.library.function}
+    used = (node.op for function in graph.library.function for node in function.node_def)
+    missing = sorted(set(used) - known)
+    if missing:
+        raise StatusError("NOT_FOUND", f"No kernel is registered for: {', '.join(missing)}")
 
 
 def _signatures(meta: Any) -> dict[str, tuple[Signature, list[list[str]]]]:

@@ -103,7 +103,7 @@ def test_from_a_csv_to_a_model_that_is_asked_strings(kerasft, recipe, tmp_path, 
     assert all(math.isclose(sum(a["probabilities"]), 1, abs_tol=1e-5) for a in answers)
 
     said = kerasft("export", "runs/mails", "saved_models/mails")
-    assert (said.code, said.out) == (0, "saved_models/mails/1\n")
+    assert (said.code, said.out) == (0, "saved_models/mails/1\n"), said.err
     same_answers(asked("saved_models/mails/1", text=texts), answers)
     labels = json.loads(Path("saved_models/mails/1/assets.extra/labels.json").read_text("utf-8"))
     assert labels == ["ham", "spam"]
