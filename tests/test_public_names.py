@@ -32,6 +32,7 @@ PACKAGE = {
     "optimizers",
     "preprocessing",
     "quickstart",
+    "retrain",
     "save_peft",
     "serving",
     "tasks",
