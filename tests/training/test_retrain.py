@@ -1,5 +1,6 @@
 """A run trained on with new rows: what is learned, what is compared, and what is exported."""
 
+import dataclasses
 import json
 import os
 import shutil
@@ -14,11 +15,13 @@ from kerasft._core import weights
 from kerasft._core.errors import Interrupted
 from kerasft.data import open_source, text_key
 from kerasft.evaluation import Comparison
+from kerasft.export.deploy import versions
 from kerasft.testing.tiny import LETTERS
 from kerasft.training.added import Rows, gather
 from kerasft.training.callbacks.keeper import Keeper
-from kerasft.training.prepare import prepare_data
-from kerasft.training.retrain import Retrained, _data_of, _plan
+from kerasft.training.paces import run_paces
+from kerasft.training.prepare import build_model, prepare_data
+from kerasft.training.retrain import Retrained, _data_of, _exported, _plan
 
 HAM, SPAM = ("film", "story", "good"), ("free", "prize", "call")
 FIELDS = {"text": "text", "label": "label"}
@@ -282,6 +285,53 @@ def test_rows_of_every_kind_are_read_as_they_were_written(task, tmp_path):
     again = open_source(tmp_path / "data" / "train.jsonl", fields, columns)
     assert list(again.chunks()) == list(source.chunks())
     assert list(again.every_row().chunks()) == list(source.every_row().chunks())
+
+
+# --- labels, and runs to start from -------------------------------------------------------------
+
+
+def test_a_label_that_stands_elsewhere_waits_until_its_version_is_loaded(better, tmp_path):
+    """TF Serving refuses the file if a label moves to a version that is not loaded."""
+    found, _, served, _ = better
+    copy = shutil.copytree(served, tmp_path / "mails")
+
+    class Exported:
+        def export(self, folder, run):
+            return str(shutil.copytree(copy / "2", copy / "3"))
+
+    found = dataclasses.replace(found, pipe=Exported(), exported=None, label=None)
+    found = _exported(found, str(copy), "canary", "run")
+    assert (found.exported, found.label, found.waits) == (str(copy / "3"), None, "canary")
+    labels = {v.number: (v.labels, v.served) for v in versions.versions(copy)}
+    assert labels[2] == (("canary",), True) and labels[3] == ((), True)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (("method=lora",), "own task and method"),
+        (("task=token-classification",), "own task and method"),
+        (("start=nowhere",), "came to its end"),
+        (("data.max_length=4096",), "reads at most"),
+    ],
+)
+def test_a_start_that_does_not_fit_is_refused(run, changes, said):
+    recipe = Recipe.load(run / "recipe.yaml", f"start={run}", *changes)
+    with pytest.raises(InputError, match=said):
+        build_model(prepare_data(recipe), "float32")
+
+
+def test_a_start_has_its_labels_and_a_head_that_is_not_new(run):
+    """The doctor sees the same model, and labels keep their places."""
+    recipe = Recipe.load(run / "recipe.yaml", f"start={run}", "training.learning_rate=1e-4")
+    prepared = prepare_data(recipe.replace("preset=nowhere", "task.class_weights=balanced"))
+    model, _ = build_model(prepared, "float32")
+    assert prepared.task.labels == load(run).task.labels
+    assert np.allclose(prepared.task.class_weights, 1, atol=0.1)
+    assert {p.multiplier for p in run_paces(prepared, model, model).values()} == {1.0}
+    fresh = prepare_data(Recipe.load(run / "recipe.yaml", "training.learning_rate=1e-4"))
+    model, _ = build_model(fresh, "float32")
+    assert len({p.multiplier for p in run_paces(fresh, model, model).values()}) == 2
 
 
 # --- stopped ------------------------------------------------------------------------------------
