@@ -35,6 +35,7 @@ _NAMES = {
     "from_peft": "kerasft.pipeline.peft",
     "load": "kerasft.training.build",
     "quickstart": "kerasft.training.quickstart",
+    "retrain": "kerasft.training.retrain",
     "save_peft": "kerasft.pipeline.peft",
     "save_preset": "kerasft.pipeline.preset",
     "train": "kerasft.training.train",

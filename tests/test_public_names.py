@@ -32,6 +32,7 @@ PACKAGE = {
     "optimizers",
     "preprocessing",
     "quickstart",
+    "retrain",
     "save_peft",
     "serving",
     "tasks",
@@ -53,7 +54,7 @@ ROOMS = {
         feed_of helpers
         input_specs join kinds_of label_field make_splits mask_tokens open_source order_labels
         pack_rows quantiles split_rows summarise take tensors_of text_key text_keys""",
-    "evaluation": "Collector Report history plots",
+    "evaluation": "Collector Comparison Report compare history plots",
     "export": "export_saved_model",
     "export.deploy": """Deployment Description ServedModel batching_config client_py compose
         kubernetes model_card models_config monitoring_config read_models_config read_run

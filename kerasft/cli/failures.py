@@ -1,8 +1,8 @@
 """What a command says, and the code it ends with, when something goes wrong.
 
 0 done | 1 a failure of ours | 2 the user's input, or a full disk | 3 an alarm of `kerasft monitor`
-stands | 75 interrupted with a checkpoint to go on from | 130 interrupted without one (143 by
-SIGTERM) | 141 nobody reads our output any more.
+stands | 4 a retrained model is worse | 75 interrupted with a checkpoint to go on from | 130
+interrupted without one (143 by SIGTERM) | 141 nobody reads our output any more.
 """
 
 import errno
@@ -11,7 +11,7 @@ import traceback
 
 from kerasft._core.errors import Interrupted, KerasftError
 
-OURS, INPUT, ALARM, INTERRUPTED, UNREAD, TERMINATED = 1, 2, 3, 130, 141, 143
+OURS, INPUT, ALARM, WORSE, INTERRUPTED, UNREAD, TERMINATED = 1, 2, 3, 4, 130, 141, 143
 # What the system refuses is for the user to mend; the message of OSError names the path.
 _REFUSED = {
     errno.EACCES,

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from kerasft._version import __version__
-from kerasft.cli import deployment, monitoring
+from kerasft.cli import deployment, monitoring, retraining
 from kerasft.cli.failures import INPUT, INTERRUPTED, UNREAD, report, terminate
 from kerasft.cli.output import as_json, refuse_run, results, start_quietly, whole_file
 
@@ -54,8 +54,8 @@ def kerasft(
     """Fine-tune BERT and GPT backbones on your own text; get a SavedModel that takes raw strings.
 
     Exit codes: 0 done, 1 a failure of ours, 2 your input is wrong or
-    the disk is full, 3 an alarm of `monitor` stands, 75 interrupted (`train --resume` goes on),
-    130 and 143 interrupted before the first checkpoint.
+    the disk is full, 3 an alarm of `monitor` stands, 4 what `retrain` made is worse,
+    75 interrupted (`train --resume` goes on), 130 and 143 interrupted before the first checkpoint.
     """
 
 
@@ -296,6 +296,7 @@ app.command(epilog=deployment.VERSIONS)(deployment.versions)
 app.command(epilog=deployment.SERVE)(deployment.serve)
 app.command(epilog=monitoring.MONITOR)(monitoring.monitor)
 app.command(epilog=monitoring.REFERENCE)(monitoring.reference)
+app.command(epilog=retraining.RETRAIN)(retraining.retrain)
 
 
 def _attached(pipe: Any, places: list[str]) -> Any:

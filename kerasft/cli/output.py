@@ -95,6 +95,11 @@ def version_table(versions: Iterable[Any]) -> str:
         state = ("yes" if version.served else "no") if version.whole else "not whole"
         labels = ", ".join(version.labels)
         rows.append((str(version.number), version.time, state, labels, ", ".join(scores)))
+    return aligned(rows)
+
+
+def aligned(rows: list[tuple[str, ...]]) -> str:
+    """Rows of cells, one a line, each column as wide as its longest cell."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
     return "\n".join(lines)

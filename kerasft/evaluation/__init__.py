@@ -2,6 +2,7 @@
 
 from kerasft.evaluation import history, plots
 from kerasft.evaluation.collector import Collector
+from kerasft.evaluation.comparison import Comparison, compare
 from kerasft.evaluation.report import Report
 
-__all__ = ["Collector", "Report", "history", "plots"]
+__all__ = ["Collector", "Comparison", "Report", "compare", "history", "plots"]

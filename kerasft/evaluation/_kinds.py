@@ -2,11 +2,14 @@
 
 A kind is made of labels and thresholds, where it has them, and its own options. It checks a chunk
 of rows and says what to keep of it (`check`), joins what was kept (`join`), says how wrong each
-row is (`wrong`), tells of one (`describe`), and scores all of them (`measure`).
+row is (`wrong`), tells of one (`describe`), and scores all of them (`measure`). Two models are
+compared by one of these scores, `main`: `drawn` gives it for rows that are drawn `counts` times
+each, shape [rows], NaN where it is undefined.
 """
 
 import dataclasses
-from typing import Any
+from math import nan
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -22,6 +25,7 @@ from kerasft.metrics import values
 class Multiclass:
     """One right class a row."""
 
+    main: ClassVar[str] = "macro_f1"
     labels: tuple[str, ...]
     thresholds: Any = None
     none: str = ""
@@ -52,11 +56,26 @@ class Multiclass:
         found = metrics.multiclass(y_true, outputs, self.labels, self.none)
         return found, metrics.text_report(y_true, outputs.argmax(axis=1), self.labels)
 
+    def drawn(self, y_true, outputs):
+        """counts -> macro F1 of the classes that occur on either side."""
+        size = len(self.labels)
+        pairs = y_true.astype(np.int64) * size + outputs.argmax(axis=1)
+        kept = np.array([label != self.none or not self.none for label in self.labels])
+
+        def score(counts):
+            table = np.bincount(pairs, counts, size * size).reshape(size, size)
+            both = table.sum(axis=0) + table.sum(axis=1)
+            there = kept & (both > 0)
+            return float(np.mean(2 * table.diagonal()[there] / both[there])) if any(there) else nan
+
+        return score
+
 
 @dataclasses.dataclass(frozen=True)
 class Multilabel:
     """Any number of right labels a row."""
 
+    main: ClassVar[str] = "macro_f1"
     labels: tuple[str, ...]
     thresholds: Any = None
     join = staticmethod(_joins.arrays)
@@ -91,6 +110,16 @@ class Multilabel:
         found = metrics.multilabel(y_true, outputs, self.labels, self.thresholds)
         return found, metrics.text_report(y_true, self._given(outputs), self.labels)
 
+    def drawn(self, y_true, outputs):
+        """counts -> macro F1 of all labels, 0 for one that occurs on neither side."""
+        given = self._given(outputs)
+        right, both = (given & (y_true == 1)).astype(float), given + (y_true == 1).astype(float)
+
+        def score(counts):
+            return float(np.mean(2 * (counts @ right) / np.maximum(counts @ both, 1)))
+
+        return score
+
     def _given(self, outputs) -> np.ndarray:
         return outputs >= self.thresholds.astype(outputs.dtype)
 
@@ -102,6 +131,7 @@ class Multilabel:
 class Regression:
     """One right number a row."""
 
+    main: ClassVar[str] = "mae"
     labels: tuple[str, ...] = ()
     thresholds: Any = None
     join = staticmethod(_joins.arrays)
@@ -129,6 +159,10 @@ class Regression:
     def measure(self, y_true, outputs):
         """Metrics; scikit-learn has no text for numbers."""
         return metrics.scores(y_true, outputs), ""
+
+    def drawn(self, y_true, outputs):
+        """counts -> mean absolute error."""
+        return _joins.mean(np.abs(y_true - outputs))
 
 
 KINDS = {

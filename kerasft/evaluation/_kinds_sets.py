@@ -1,7 +1,8 @@
 """Kinds whose answers are entities, rankings and likenesses."""
 
 import dataclasses
-from typing import Any
+from math import nan
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -17,6 +18,7 @@ _TOLD = 20  # candidates named of a wrong ranking
 class Entities:
     """Any number of (label, start, end) a row."""
 
+    main: ClassVar[str] = "entity_f1"
     labels: tuple[str, ...] = ()
     thresholds: Any = None
     join = staticmethod(_joins.lists)
@@ -47,11 +49,18 @@ class Entities:
         """Metrics; the table of the labels stands for a text."""
         return metrics.entity_scores(y_true, outputs, self.labels or None), ""
 
+    def drawn(self, y_true, outputs):
+        """counts -> F1 of all entities."""
+        right = np.array([len(t & p) for t, p in zip(y_true, outputs, strict=True)])
+        both = np.array([len(t) + len(p) for t, p in zip(y_true, outputs, strict=True)])
+        return _joins.mean(2 * right, both)
+
 
 @dataclasses.dataclass(frozen=True)
 class Ranking:
     """Candidates for a query, some of them relevant."""
 
+    main: ClassVar[str] = "mrr"
     labels: tuple[str, ...] = ()
     thresholds: Any = None
     k: tuple[int, ...] = (1, 10)
@@ -85,11 +94,17 @@ class Ranking:
         """Metrics; no text."""
         return ranking.ranks_scores([query[1:] for query in y_true], self.k), ""
 
+    def drawn(self, y_true, outputs):
+        """counts -> mean of 1 / rank over the queries with a relevant candidate."""
+        first = [1 / ranks[0] if len(ranks) else 0.0 for _, ranks, _ in y_true]
+        return _joins.mean(first, [len(ranks) > 0 for _, ranks, _ in y_true])
+
 
 @dataclasses.dataclass(frozen=True)
 class Similarity:
     """How alike two texts are; the cosine has to order the pairs, not to hit the number."""
 
+    main: ClassVar[str] = "spearman"
     labels: tuple[str, ...] = ()
     thresholds: Any = None
     join = staticmethod(_joins.arrays)
@@ -116,6 +131,15 @@ class Similarity:
         """Correlations; no text."""
         functions = (metrics.spearman, metrics.pearson)
         return {f.__name__: f(y_true, outputs) for f in functions}, ""
+
+    def drawn(self, y_true, outputs):
+        """counts -> Spearman's correlation."""
+
+        def score(counts):
+            found = metrics.spearman(np.repeat(y_true, counts), np.repeat(outputs, counts))
+            return nan if found is None else found
+
+        return score
 
 
 def _shown(entities) -> list[dict]:

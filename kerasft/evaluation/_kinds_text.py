@@ -1,7 +1,7 @@
 """Kinds whose answers are texts, or how likely texts are."""
 
 import dataclasses
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from kerasft.metrics import generation, squad, values
 class Answers:
     """Some right strings a row, or none; the answer is a string and how sure it is."""
 
+    main: ClassVar[str] = "f1"
     labels: tuple[str, ...] = ()
     thresholds: Any = None
     version: str = "2.0"
@@ -60,6 +61,10 @@ class Answers:
         )
         return {k: -v if k.endswith("_threshold") else v for k, v in found.items()}, ""
 
+    def drawn(self, y_true, outputs):
+        """counts -> F1 in percent."""
+        return _joins.mean(100 * (1 - self.wrong(y_true, outputs)))
+
     def _error(self, gold, output) -> float:
         options = {"version": self.version, "language": self.language}
         return 1 - squad.answer_f1(gold, output[0], **options)
@@ -69,6 +74,7 @@ class Answers:
 class Generation:
     """One reference text a row."""
 
+    main: ClassVar[str] = "rouge_l"
     labels: tuple[str, ...] = ()
     thresholds: Any = None
     language: str = "auto"
@@ -94,11 +100,17 @@ class Generation:
         """Metrics; no text."""
         return metrics.generation_scores(y_true, outputs, self.language), ""
 
+    def drawn(self, y_true, outputs):
+        """counts -> ROUGE-L, which, unlike BLEU and chrF, is a mean over rows."""
+        language = generation.language_of(y_true, self.language)
+        return _joins.mean(generation.rouge_rows(y_true, outputs, language)["rouge_l"])
+
 
 @dataclasses.dataclass(frozen=True)
 class Perplexity:
     """How likely the texts are: tokens and their summed negative log-likelihood."""
 
+    main: ClassVar[str] = "nll"
     labels: tuple[str, ...] = ()
     thresholds: Any = None
     join = staticmethod(_joins.arrays)
@@ -132,6 +144,10 @@ class Perplexity:
             "tokens": tokens,
         }
         return metrics.plain(found), ""
+
+    def drawn(self, y_true, outputs):
+        """counts -> nats of a token."""
+        return _joins.mean(outputs, y_true)
 
 
 def _unlike(reference: str, prediction: str) -> float:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from kerasft.evaluation.report import Report
 
 _SHOWN_CLASSES, _SHOWN_WORST = 20, 3
-_LESS_IS_BETTER = {
+LESS_IS_BETTER = {
     *("ece", "log_loss", "hamming_loss", "mse", "mae", "perplexity", "nll", "share_empty"),
 }
 # What is neither better nor worse for being more.
@@ -162,6 +162,6 @@ def _change(name: str, before: Any, after: Any) -> Any:
 
     if before is None or after is None:
         return Text("")
-    better = (after < before) if name in _LESS_IS_BETTER else (after > before)
+    better = (after < before) if name in LESS_IS_BETTER else (after > before)
     style = "" if after == before or name in _FACTS else "green" if better else "red"
     return Text(f"{after - before:+.4f}", style=style)

@@ -2,7 +2,7 @@
 
 import dataclasses
 import heapq
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -62,6 +62,19 @@ class Collector:
         self._kept: list[tuple[Sequence, Sequence]] = []
         self._rows = 0
 
+    @classmethod
+    def of(cls, task: Any, judged: Iterable[tuple]) -> "Collector":
+        """Return a collector with all rows of a task.
+
+        Args:
+            task: The task, for its `name`, `kind`, `labels` and `scoring`.
+            judged: The arguments of `add`, chunk by chunk, as of `Pipeline.judged`.
+        """
+        collector = cls(task.name, task.kind, task.labels, **task.scoring())
+        for rows in judged:
+            collector.add(*rows)
+        return collector
+
     def add(self, fields: Mapping[str, Sequence], y_true: Any, outputs: Any) -> None:
         """Take some rows.
 
@@ -120,10 +133,7 @@ class Collector:
         Raises:
             InputError: If no row was taken.
         """
-        if not self._rows:
-            raise InputError(f"There is nothing to score: {split!r} has no rows. Received: 0 rows.")
-        y_true, outputs = map(self._kind.join, zip(*self._kept, strict=True))
-        after, text = self._kind.measure(y_true, outputs)
+        after, text = self._kind.measure(*self._all(split))
         return Report(
             task=self._task,
             kind=self._name,
@@ -138,6 +148,35 @@ class Collector:
             fit_seconds=fit_seconds,
             extra=dict(extra or {}),
         )
+
+    def main(self) -> tuple[str, Callable[[np.ndarray], float]]:
+        """Return the score that two models are compared by.
+
+        Returns:
+            Its name among the metrics, and a function that gives it for the rows drawn some times
+            each: whole numbers of shape [rows] -> a number, NaN where it is undefined.
+
+        Raises:
+            InputError: If no row was taken.
+
+        Example:
+            >>> name, score = collector.main()
+            >>> name, score(np.array([1, 1])), score(np.array([2, 0]))
+            ('macro_f1', 0.3333333333333333, 1.0)
+        """
+        return self._kind.main, self._kind.drawn(*self._all("the data"))
+
+    @property
+    def rows(self) -> int:
+        """How many rows were taken."""
+        return self._rows
+
+    def _all(self, split: str) -> tuple[Sequence, Sequence]:
+        """The right answers and the outputs of all rows."""
+        if not self._rows:
+            raise InputError(f"There is nothing to score: {split!r} has no rows. Received: 0 rows.")
+        y_true, outputs = map(self._kind.join, zip(*self._kept, strict=True))
+        return y_true, outputs
 
     def _remember(self, fields: Mapping[str, Sequence], y_true: Sequence, outputs: Sequence):
         """Merge this chunk's worst into the worst so far; of two alike the earlier row stays."""

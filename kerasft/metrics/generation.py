@@ -67,7 +67,7 @@ def generation_scores(
         {
             "bleu": bleu.corpus_score(given, [list(references)]).score,
             "chrf": chrf.corpus_score(given, [list(references)]).score,
-            **_rouge(references, given, language),
+            **{n: row.mean() for n, row in rouge_rows(references, given, language).items()},
             "exact_match": 100 * np.mean([r == p for r, p in zip(*pairs, strict=True)]),
             "distinct_1": distinct(tokens, 1),
             "distinct_2": distinct(tokens, 2),
@@ -203,14 +203,27 @@ class _Tokens:
         return tokenize(text, self._language)
 
 
-def _rouge(references: Sequence[str], predictions: Sequence[str], language: str) -> dict:
+def rouge_rows(
+    references: Sequence[str], predictions: Sequence[str], language: str
+) -> dict[str, np.ndarray]:
+    """Return `rouge_1`, `rouge_2` and `rouge_l` (F1, 0 to 1) of each row, shape [n].
+
+    Args:
+        references: The right texts, a string a row.
+        predictions: The generated ones, of the same number.
+        language: "en", "zh" or "other", as of `language_of`.
+
+    Example:
+        >>> rouge_rows(["the cat sat"], ["the cat"], "en")["rouge_1"]
+        array([0.8])
+    """
     from rouge_score import rouge_scorer
 
     names = {"rouge1": "rouge_1", "rouge2": "rouge_2", "rougeL": "rouge_l"}
     own = None if language == "en" else _Tokens(language)
     scorer = rouge_scorer.RougeScorer(list(names), tokenizer=own)
     rows = [scorer.score(r, p) for r, p in zip(references, predictions, strict=True)]
-    return {ours: np.mean([row[n].fmeasure for row in rows]) for n, ours in names.items()}
+    return {ours: np.array([row[n].fmeasure for row in rows]) for n, ours in names.items()}
 
 
 def _lengths(references: Sequence[str], predictions: Sequence[str], tokens: list) -> dict:

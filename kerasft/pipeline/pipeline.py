@@ -305,13 +305,12 @@ class Pipeline:
             InputError: if the data cannot be read, or holds a label that the model does not know.
         """
         source = self.source(data, columns)
-        task = self.task
-        collector = Collector(task.name, task.kind, task.labels, **task.scoring())
+        return self.collected(source).report(split=split or source.name, **facts)
+
+    def collected(self, source: Any) -> Collector:
+        """The right answers and the model's, of the rows of an open source."""
         # A row that training leaves out, because its answer is not in its context, is scored.
-        chunks = source.every_row().chunks(_CHUNK)
-        for shown, truth, scores in self.judged(chunks):
-            collector.add(shown, truth, scores)
-        return collector.report(split=split or source.name, **facts)
+        return Collector.of(self.task, self.judged(source.every_row().chunks(_CHUNK)))
 
     def judged(self, chunks: Iterable[dict[str, list]]) -> Iterator[tuple]:
         """(what is shown of wrong rows, what is right, scores) of each chunk of rows."""

@@ -4,14 +4,17 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
-from kerasft._core import files
+from kerasft._core import files, weights
 from kerasft._core.errors import InputError
 from kerasft.backbones import load
 from kerasft.backbones.load import folder_of, is_hugging_face
 from kerasft.backbones.prompts import longest_text, virtual_tokens
+from kerasft.backbones.saved import RECORD, damage_told, read_saved, saved_folder
 from kerasft.data import DataSpec, Split, check_labels, make_splits, order_labels
-from kerasft.methods import adapt
+from kerasft.methods import adapt, registry
+from kerasft.tasks import registry as tasks
 from kerasft.training.recipe import Recipe
+from kerasft.training.sections import Data
 
 
 @dataclass(frozen=True)
@@ -46,11 +49,12 @@ def prepare_data(recipe: Recipe, empty: str = "error") -> Prepared:
             `training.monitor` that the history will not have, or a task whose batches cannot be
             taken in parts.
     """
-    task = dataclasses.replace(recipe.task_value(), max_length=recipe.data.max_length)
+    task = recipe.task_value() if recipe.start is None else _started_task(recipe)
+    task = dataclasses.replace(task, max_length=recipe.data.max_length)
     headed = any(f.name == "head_dropout" for f in dataclasses.fields(task))
     if recipe.training.dropout is not None and headed:
         task = dataclasses.replace(task, head_dropout=recipe.training.dropout)
-    head, given = head_of(recipe.preset), task.labels
+    head, given = None if recipe.start else head_of(recipe.preset), task.labels
     if head is not None and head.problem != task.head_problem:
         head = None  # a head for another task
     if head is not None:
@@ -62,8 +66,19 @@ def prepare_data(recipe: Recipe, empty: str = "error") -> Prepared:
             f"take from it. Received: training.gradient_accumulation={parts}. Leave it at 1, or "
             "take another task.objective."
         )
-    data = recipe.data
-    spec = DataSpec(
+    sources, split = make_splits(data_spec(recipe.data), task.fields(), recipe.seed, empty)
+    found = {label for counts in split.counts.values() for label in counts}
+    if not given and task.labels and not found <= set(task.labels):
+        # The checkpoint's head was made for other labels: start from a new one.
+        task = dataclasses.replace(task, labels=())
+    prepared = Prepared(recipe, _with_labels(task, sources, split), sources, split, head)
+    monitor_of(prepared)
+    return prepared
+
+
+def data_spec(data: Data) -> DataSpec:
+    """The data of a recipe, as they are split."""
+    return DataSpec(
         data.source("train"),
         data.source("validation"),
         data.source("test"),
@@ -72,14 +87,6 @@ def prepare_data(recipe: Recipe, empty: str = "error") -> Prepared:
         broken=data.broken,
         missing=data.missing,
     )
-    sources, split = make_splits(spec, task.fields(), recipe.seed, empty)
-    found = {label for counts in split.counts.values() for label in counts}
-    if not given and task.labels and not found <= set(task.labels):
-        # The checkpoint's head was made for other labels: start from a new one.
-        task = dataclasses.replace(task, labels=())
-    prepared = Prepared(recipe, _with_labels(task, sources, split), sources, split, head)
-    monitor_of(prepared)
-    return prepared
 
 
 def monitor_of(prepared: Prepared) -> str:
@@ -143,6 +150,8 @@ def head_of(preset: str) -> Any:
 def has_new_head(prepared: Prepared, backbone: Any) -> bool:
     """Whether the head starts from random weights, and not from what the checkpoint holds."""
     task, head = prepared.task, prepared.head
+    if prepared.recipe.start is not None:
+        return False
     return not (hasattr(task, "start_from") or head is not None and task.fits_head(head, backbone))
 
 
@@ -151,9 +160,12 @@ def build_model(prepared: Prepared, dtype: str) -> tuple[Any, Any]:
 
     Returns:
         (functional `keras.Model`, tokenizer); where the preset holds a fine-tuned head for these
-        labels, or another that the task goes on from, the model starts from it.
+        labels, or another that the task goes on from, the model starts from it; with
+        `recipe.start` the model is that of the run, to its last weight.
     """
     recipe, task, head = prepared.recipe, prepared.task, prepared.head
+    if recipe.start is not None:
+        return _started_model(prepared, dtype)
     backbone, tokenizer = load(recipe.preset, dtype=dtype, dropout=recipe.training.dropout)
     adapted = adapt(backbone, recipe.method_value())
     _check_length(task.max_length, adapted.backbone)
@@ -164,3 +176,41 @@ def build_model(prepared: Prepared, dtype: str) -> tuple[Any, Any]:
         with files.local_copy(folder) as local:
             task.start_from(model, str(local))
     return model, tokenizer
+
+
+# --- a run that is trained on -------------------------------------------------------------------
+
+
+def _started_task(recipe: Recipe) -> Any:
+    """The task of the run that is trained on, with its labels, as the recipe wants it trained."""
+    place = saved_folder(recipe.start)
+    if place is None:
+        raise InputError(
+            f"`start` is the folder of a run that came to its end. Received: {recipe.start}."
+        )
+    with damage_told(place):
+        record = files.read_json(files.join(place, RECORD))
+        task, method = record["task"], record["method"]
+        kept = {name: task[name] for name in ("labels",) if name in task}
+    same = type(recipe.task_value()) is tasks.get(task["name"])
+    if not same or registry.config(recipe.method_value()) != method:
+        raise InputError(
+            "A run is trained on with its own task and method. Received: "
+            f"task={recipe.task['name']}, method={recipe.method['name']} where {recipe.start} has "
+            f"task={task['name']}, method={method['name']}, or with other options. For "
+            "another one take the run as `preset`."
+        )
+    return tasks.build(task | recipe.task | kept)
+
+
+def _started_model(prepared: Prepared, dtype: str) -> tuple[Any, Any]:
+    recipe, dropout = prepared.recipe, prepared.recipe.training.dropout
+    place = saved_folder(recipe.start)
+    with damage_told(place):
+        saved = read_saved(place)
+        backbone = saved.backbone(dtype=dtype, **({} if dropout is None else {"dropout": dropout}))
+        adapted = adapt(backbone, recipe.method_value())
+        _check_length(prepared.task.max_length, adapted.backbone)
+        model = prepared.task.build(adapted)
+        weights.assign(model, saved.arrays, saved.source)
+    return model, saved.tokenizer

@@ -33,6 +33,8 @@ class Recipe(Section):
             (see `kerasft.training.sections.Data`).
         training: `epochs`, `batch_size`, `learning_rate`, ...
             (see `kerasft.training.sections.Training`).
+        start: a run folder, whose model is trained on: backbone, head and what its method added,
+            with the same task, labels and method; None: from what the preset holds.
         strategy: `auto`, `one-device`, `mirrored`, `tpu` or `multi-worker`.
         seed: seed of the split, the shuffling and every random state.
 
@@ -51,6 +53,7 @@ class Recipe(Section):
     method: Spec = {"name": "full"}
     data: Data
     training: Training = Training()
+    start: Text | None = Field(None, description="a run folder, or null")
     strategy: Literal["auto", "one-device", "mirrored", "tpu", "multi-worker"] = "auto"
     seed: Whole = Field(0, ge=0, lt=2**32, description="a whole number, from 0 to 4294967295")
 

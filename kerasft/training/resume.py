@@ -69,7 +69,7 @@ def check_same_run(recipe: Recipe, split: Split, folder: str) -> None:
 
 def _flat(recipe: Recipe) -> dict[str, Any]:
     """Every value of a recipe by its dotted key, as a recipe file would hold it."""
-    found = {"preset": recipe.preset, "strategy": recipe.strategy, "seed": recipe.seed}
+    found = {name: getattr(recipe, name) for name in ("preset", "start", "strategy", "seed")}
     for name in ("task", "method"):
         found |= {f"{name}.{key}": value for key, value in getattr(recipe, name).items()}
     for name in ("data", "training"):

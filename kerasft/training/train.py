@@ -60,15 +60,22 @@ def train(
         store = Store(files.join(folder, "checkpoints"), recipe.training.keep)
         keeps = out is not None
         check_folder(folder, store, resume, keeps)
-        set_seed(recipe.seed)
-        prepared = prepare_data(recipe)
-        if resume:
-            check_same_run(recipe, prepared.split, folder)
-        with standing(folder, store, keeps):
-            run = Run(prepared, store, folder, verbose)
-            run.build()
-            run.fit(resume)
-            return run.finish(save=keeps)
+        return train_into(folder, recipe, store, resume, keeps, verbose)
+
+
+def train_into(
+    folder: str, recipe: Recipe, store: Store, resume: bool, keeps: bool, verbose: Any
+) -> Pipeline:
+    """`train` in a folder that has been looked at (`check_folder`)."""
+    set_seed(recipe.seed)
+    prepared = prepare_data(recipe)
+    if resume:
+        check_same_run(recipe, prepared.split, folder)
+    with standing(folder, store, keeps):
+        run = Run(prepared, store, folder, verbose)
+        run.build()
+        run.fit(resume)
+        return run.finish(save=keeps)
 
 
 def _temporary() -> Any:
@@ -276,6 +283,7 @@ class Run:
         return {
             "preset": self.recipe.preset,
             "method": self.recipe.method,
+            "start": self.recipe.start,
             "seed": self.recipe.seed,
             "data": {n: dict(s.notes) for n, s in self.prepared.sources.items() if s.notes},
             "best_epoch": self.progress.best_epoch,
