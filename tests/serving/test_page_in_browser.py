@@ -1,6 +1,6 @@
 """What the page shows of answers that are known: models made up for this, one of each task.
 
-tests/export/test_page.py asks exports. Chromium is needed, of the machine's own.
+tests/export/test_page_of_exports.py asks exports. Chromium is needed, of the machine's own.
 """
 
 import re
