@@ -71,7 +71,7 @@ def check_in_c_runtime(folder: str) -> dict[str, Any] | None:
     """
     if sys.platform not in ("linux", "darwin"):
         return None
-    found = _checker().ask(folder)
+    found = _checker().ask(os.path.abspath(folder))  # it began in a folder of its own
     if "error" in found:
         raise KerasftError(
             "The exported model does not run in TensorFlow's C runtime as the trained one does. "

@@ -17,7 +17,7 @@ class HeadOnly:
     """
 
     name: ClassVar[str] = "head-only"
-    learning_rate: ClassVar[float] = 1e-2
+    learning_rate: ClassVar[float] = 3e-2
 
     def apply(self, backbone: Any) -> Any:
         """Freeze the backbone."""

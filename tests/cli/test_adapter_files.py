@@ -42,7 +42,7 @@ def test_predict_and_export_with_adapters(kerasft, places, tmp_path, monkeypatch
     assert alone.out != kerasft("predict", places / "base", data).out
     names = f"{places}/one.safetensors,two={places}/run-two"
     said = kerasft("export", places / "base", "served", "--adapters", names)
-    assert (said.code, said.out) == (0, "served/1\n")
+    assert (said.code, said.out) == (0, "served/1\n"), said.err
     serve = tf.saved_model.load("served/1").signatures["serving_default"]
     got = serve(text=tf.constant(["free prize"] * 2), adapter=tf.constant(["one", "two"]))
     first = json.loads(alone.out.splitlines()[0])["probabilities"]

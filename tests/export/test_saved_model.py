@@ -401,3 +401,11 @@ def test_a_process_that_dies_is_told_and_replaced(exported):
     with pytest.raises(KerasftError, match="ended with code -9"):
         check_in_c_runtime(exported("one text"))
     assert check_in_c_runtime(exported("one text"))["difference"] < 1e-5
+
+
+def test_the_process_began_in_another_folder(exported, monkeypatch):
+    """An export has a relative path, and who exports has gone elsewhere since the first one."""
+    folder = Path(exported("one text"))
+    check_in_c_runtime(str(folder))
+    monkeypatch.chdir(folder.parent)
+    assert check_in_c_runtime(folder.name)["difference"] < 1e-5
