@@ -76,7 +76,7 @@ def serve(
         str | None,
         typer.Argument(
             metavar="SAVED_MODELS/NAME",
-            help="Folder of an export: its newest version is served.",
+            help="Folder of an export: what `kerasft versions` chose, or the newest version.",
             show_default=False,
         ),
     ] = None,
@@ -131,14 +131,14 @@ def serve(
 
     if (folder is None) == (model_config_file is None):
         given = "neither" if folder is None else "both"
-        raise serving.InputError(
+        raise InputError(
             "serve takes SAVED_MODELS/NAME or --model-config-file, one of the two. "
             f"Received: {given}."
         )
     models = serving.read_models(model_config_file) if folder is None else None
-    options = {} if log is None else {"log": serving.Tap(log, log_texts, log_max_bytes)}
     if log_texts and log is None:
         raise InputError("--log-texts says what --log FILE holds. Received: no --log.")
+    options = {} if log is None else {"log": serving.Tap(log, log_texts, log_max_bytes)}
     if batching_parameters_file is not None:
         options["batching"] = serving.read_batching(batching_parameters_file)
     if monitoring_config_file is not None:

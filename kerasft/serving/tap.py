@@ -23,6 +23,7 @@ from kerasft._core.errors import InputError
 from kerasft.export.profile import PLACE, Reference, measured
 from kerasft.metrics.values import plain
 from kerasft.serving._protos import Example
+from kerasft.serving.errors import code_of
 from kerasft.serving.metrics import Metrics
 from kerasft.serving.versions import Loaded
 
@@ -190,8 +191,10 @@ def _ids(version: Loaded, texts: list[str]) -> list[np.ndarray] | None:
     array[:] = [text.encode("utf-8", "replace") for text in texts]
     try:
         found = version.answer("tokenize", {"text": array})
-    except Exception:  # the version was unloaded meanwhile
-        return None
+    except Exception as error:
+        if code_of(error) != "UNAVAILABLE":
+            raise
+        return None  # the version was unloaded meanwhile
     return [ids[start >= 0].tolist() for ids, start in zip(found["token_ids"], found["start"])]
 
 

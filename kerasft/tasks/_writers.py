@@ -66,8 +66,8 @@ def kept(ids: Any, max_length: int, begin: int, side: str = "right", said: Any =
         return place < max_length
     end = size
     if said is not None:
-        own = tf.math.segment_sum(tf.cast(said.flat_values, tf.int64), row)
-        own = tf.pad(own, [[0, tf.size(size) - tf.size(own)]])  # rows of no ids at the end
+        own = tf.cast(said.flat_values, tf.int64)
+        own = tf.math.unsorted_segment_sum(own, row, tf.size(size))
         end -= tf.maximum(own - (max_length - begin), 0)
     cut = tf.maximum(end - max_length, 0)
     first, end = tf.gather(begin + cut, row), tf.gather(end, row)

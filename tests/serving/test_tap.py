@@ -16,6 +16,7 @@ from kerasft.cli.main import run
 from kerasft.export.profile import PLACE, Feature, Reference
 from kerasft.serving import Options, Tap, single, tap, tensors
 from kerasft.serving._protos import Example, classification_pb2, predict_pb2
+from kerasft.serving.errors import ServingError
 from kerasft.serving.monitor.rows import parse
 
 TEXT, SECRET = Spec("string", (None,)), "Our secret takeover of ACME"
@@ -278,3 +279,16 @@ def test_a_feature_of_the_log_is_that_of_the_reference():
         0.5,
         0.0,
     ]
+
+
+@pytest.mark.parametrize(("code", "lost"), [("UNAVAILABLE", True), ("INTERNAL", False)])
+def test_only_an_unloaded_version_leaves_its_tokens_out(code, lost):
+    class Gone:
+        def answer(self, *_):
+            raise ServingError(code, "no")
+
+    if lost:
+        assert tap._ids(Gone(), ["good"]) is None
+    else:
+        with pytest.raises(ServingError):
+            tap._ids(Gone(), ["good"])
