@@ -1,4 +1,4 @@
-"""The page for the desk as a browser asks for it; what it shows is in tests/export/test_page_of_exports.py."""
+"""The page for the desk as a browser asks for it; what it shows: test_page_in_browser.py."""
 
 import http.client
 import json
