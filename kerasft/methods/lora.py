@@ -68,7 +68,7 @@ class LoRA:
     """
 
     name: ClassVar[str] = "lora"
-    learning_rate: ClassVar[float] = 1e-3
+    learning_rate: ClassVar[float] = 2e-3
     rank: int = 8
     alpha: float = 16.0
     dropout: float = 0.0

@@ -39,7 +39,7 @@ class QLoRA:
     """
 
     name: ClassVar[str] = "qlora"
-    learning_rate: ClassVar[float] = 1e-3
+    learning_rate: ClassVar[float] = 2e-3
     bits: int = 4
     rank: int = 8
     alpha: float = 16.0

@@ -10,8 +10,9 @@ from kerasft.training.prepare import Prepared, has_new_head
 from kerasft.training.recipe import Recipe
 
 # At the rate of a backbone that has learned much, a head that knows nothing stays behind: it hands
-# down noise, and in a short training ends where it began, at the most frequent class.
-NEW_HEAD = 1e-3
+# down noise, and in a short training ends where it began, at the most frequent class. A step of
+# Adam moves a logit by rate * width * mean |feature|, so a wide backbone wants less for as much.
+NEW_HEAD, MOVE = 1e-2, 4.0
 
 
 def run_paces(prepared: Prepared, model: Any, fitted: Any) -> dict[str, Pace]:
@@ -58,4 +59,6 @@ def head_rate(prepared: Prepared, backbone: Any) -> float:
     given, rate = recipe.training.head_learning_rate, recipe.learning_rate()
     if given is not None:
         return given
-    return max(rate, NEW_HEAD) if has_new_head(prepared, backbone) else rate
+    if not has_new_head(prepared, backbone):
+        return rate
+    return max(rate, min(NEW_HEAD, MOVE / backbone.hidden_dim))

@@ -133,8 +133,9 @@ class Training(Section):
             with the gradients added up: the same step, the activations of one part in memory.
         learning_rate: peak, per step; None: `rate_for(method)`.
         head_learning_rate: peak for the head; None: for a new head, which has nothing to lose,
-            `learning_rate` or 1e-3, whichever is more, and `learning_rate` for a head that the
-            checkpoint brought. Weights of the backbone are no head, nor is its pooler.
+            min(1e-2, 4 / width of the backbone), or `learning_rate` if that is more, and
+            `learning_rate` for a head that the checkpoint brought. Weights of the backbone are no
+            head, nor is its pooler.
         layer_decay: factor in (0, 1] by which each block learns slower than the one above it: the
             last block of n at learning_rate * layer_decay, the embeddings at layer_decay^(n + 1)
             of it, head and last norm at all of it; the stacks of an encoder-decoder side by side.

@@ -1,6 +1,7 @@
 """Rates of their own in a run: how far each weight goes in a first step says at which it learns."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -36,7 +37,8 @@ def build(make_recipe, two_blocks, tmp_path):
     """A run that is ready to fit, and has not begun."""
 
     def ready(method="full", strategy="one-device", **training):
-        training = {"learning_rate": RATE, "warmup": 0.0, "weight_decay": 0.0} | training
+        alike = {"learning_rate": RATE, "head_learning_rate": RATE}
+        training = alike | {"warmup": 0.0, "weight_decay": 0.0} | training
         options = {"method": method, "strategy": strategy, "training": training}
         recipe = make_recipe(preset=two_blocks, **options)
         set_seed(0)
@@ -135,7 +137,7 @@ def test_lora_plus_without_a_ratio_says_nothing():
 
 
 @pytest.mark.parametrize(
-    ("given", "share"), [(None, 10.0), (1e-3, 10.0), (3e-4, 3.0), (5e-5, 0.5)], ids=str
+    ("given", "share"), [(None, 100.0), (1e-3, 10.0), (3e-4, 3.0), (5e-5, 0.5)], ids=str
 )
 def test_a_new_head_learns_at_a_rate_of_its_own(build, given, share):
     found = speeds(build(learning_rate=1e-4, head_learning_rate=given), 1e-4)
@@ -145,9 +147,17 @@ def test_a_new_head_learns_at_a_rate_of_its_own(build, given, share):
     assert {round(far, 1) for path, far in found.items() if path not in heads} == {1.0}
 
 
+def test_a_head_on_a_wide_backbone_learns_slower(build):
+    """4 / width where that is under 1e-2: as much of a move of the logits at every width."""
+    prepared = build(head_learning_rate=None).prepared
+    for width, expected in ((32, 1e-2), (400, 1e-2), (1024, 4 / 1024), (8192, RATE)):
+        backbone = SimpleNamespace(hidden_dim=width, weights=[])
+        assert module.head_rate(prepared, backbone) == pytest.approx(expected)
+
+
 def test_a_head_that_was_learned_learns_as_the_backbone(build, monkeypatch):
     monkeypatch.setattr(module, "has_new_head", lambda *_: False)
-    run = build(learning_rate=1e-4)
+    run = build(learning_rate=1e-4, head_learning_rate=None)
     assert type(run.fitted.optimizer) is keras.optimizers.AdamW
 
 
@@ -165,9 +175,9 @@ def test_a_head_of_a_checkpoint_is_no_new_one(make_recipe, two_blocks):
 
 
 def test_each_method_of_a_chain_has_its_own_rate(build):
-    """`ia3` 3e-3 in the first block, `lora` 1e-3 in the second."""
+    """`ia3` 3e-3 in the first block, `lora` 2e-3 in the second."""
     chain = Chain((LoRA(blocks=(1,), plus=2.0), IA3(blocks=(0,))))
-    assert chain.learning_rate == IA3.learning_rate == 3 * LoRA.learning_rate
+    assert chain.learning_rate == IA3.learning_rate > LoRA.learning_rate
     slower = LoRA.learning_rate / IA3.learning_rate
     run = build(chain)
     for path, share in speeds(run).items():
@@ -187,7 +197,7 @@ def test_a_weight_of_two_methods_belongs_to_the_last(last):
     found = paces_of(chain, adapt(tiny.backbone("bert"), chain).backbone)
     for path, pace in found.items():
         bias = path.endswith(("bias", "beta"))
-        assert pace == Pace(1.0 if bias and last == BitFit() else 5e-5 / 1e-3), path
+        assert pace == Pace(1.0 if bias and last == BitFit() else 5e-5 / BitFit.learning_rate), path
 
 
 def test_a_chain_hands_on_when_its_methods_begin():
@@ -195,7 +205,7 @@ def test_a_chain_hands_on_when_its_methods_begin():
     backbone = adapt(tiny.backbone("bert"), chain).backbone
     found = paces_of(chain, backbone)
     assert found["blocks_0_query_lora/lora_b"] == Pace()
-    assert found["token_embedding/embeddings"] == Pace(5e-5 / 1e-3, 2)
+    assert found["token_embedding/embeddings"] == Pace(5e-5 / LoRA.learning_rate, 2)
 
 
 def test_a_chain_that_was_loaded_says_the_same(build, tmp_path):
