@@ -28,6 +28,8 @@ DATA = {
     "ner-en": ("token-classification", "entity_f1"),
 }
 ROWS, VALIDATION, EPOCHS, BATCH, LENGTH = 800, 240, 3, 16, 64
+# Without options `freeze` is `head-only`.
+OPTIONS = {"freeze": {"train_top_blocks": 2}}
 THRICE = ("full", "head-only", "lora")
 WITHIN, SHARE = 0.005, 0.01
 
@@ -66,7 +68,7 @@ def train(job: dict[str, Any], model: Path, data: Path) -> dict[str, Any]:
         recipe = kf.Recipe(
             task=task,
             preset=str(model),
-            method=job["method"],
+            method={"name": job["method"], **OPTIONS.get(job["method"], {})},
             data={
                 **{name: str(path) for name, path in rows.items()},
                 "test": str(folder / "test.jsonl"),
@@ -122,7 +124,8 @@ def table() -> Path:
             keys = [key for key in own[0] if _number(own[0], key)]
             mean = {key: sum(row[key] for row in own) / len(own) for key in keys}
             means[data, name] = mean["score"]
-            values[f"{data}: {name}"] = (
+            shown = ", ".join(f"{k} {v}" for k, v in OPTIONS.get(name, {}).items())
+            values[f"{data}: {name}{shown and f' ({shown})'}"] = (
                 f"score {mean['score']:.4f} (before {mean['before']:.4f}, {len(own)} seeds), "
                 f"{mean['trainable_share']:.3%} of the weights, {mean['seconds']:.0f} s, "
                 f"{mean['peak_mib']:.0f} MiB, file {mean['file_mib']:.2f} MiB, "

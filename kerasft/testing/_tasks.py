@@ -277,7 +277,7 @@ def _training(case: Case) -> None:
     equal(bool(np.isfinite(losses).all()), True, f"finite losses ({losses})")
 
 
-def _replicas(case: Case) -> str | None:
+def _replicas(case: Case, eager: bool = True) -> str | None:
     strategy = _rig.replicas()
     if strategy is None:
         return "there is one CPU device; two are set with tf.config"
@@ -292,7 +292,7 @@ def _replicas(case: Case) -> str | None:
     # In parts, which gradient accumulation takes of the rows; some are empty.
     parts = 1 if getattr(task, "whole_batch", False) else 2
     one, loss = _rig.fitted_with_sgd(None, build, rows=case.feed, parts=parts, eager=True)
-    two, loss_of_two = _rig.fitted_with_sgd(strategy, build, rows=case.feed)
+    two, loss_of_two = _rig.fitted_with_sgd(strategy, build, rows=case.feed, eager=eager)
     close(loss_of_two, loss, 1e-5, "the loss on two replicas")
     wanted, found = _rig.values(one.model.weights), _rig.values(two.model.weights)
     most = 1e-6
@@ -300,11 +300,17 @@ def _replicas(case: Case) -> str | None:
         # A backbone that multiplies rounding (T5 has no 1 / sqrt(d) in its attention) is compared
         # with what half a last place of every weight does in the same three steps; a sum that is
         # not divided by the replicas is far above that.
-        noisy, _ = _rig.fitted_with_sgd(None, lambda: _rig.nudged(build()), rows=case.feed)
+        noisy, _ = _rig.fitted_with_sgd(
+            None, lambda: _rig.nudged(build()), rows=case.feed, eager=True
+        )
         moved = _rig.values(noisy.model.weights)
         most = max(most, 0.1 * max(difference(moved[path], wanted[path]) for path in wanted))
     close(found, wanted, most, "two replicas:", absolute=True)
     return None
+
+
+def _replicas_in_graph(case: Case) -> str | None:
+    return _replicas(case, eager=False)
 
 
 def _pipeline(case: Case) -> None:
@@ -333,4 +339,5 @@ TASK_PARTS: dict[str, Callable[[Case], str | None]] = {
     "training": _training,
     "pipeline": _pipeline,
     "replicas": _replicas,
+    "replicas in a graph": _replicas_in_graph,
 }

@@ -38,7 +38,7 @@ from kerasft.testing.contracts import METHOD_PARTS, REFUSALS
 KINDS = ("bert", "albert", "deberta_v3", "f_net", "gpt2", "qwen3", "gemma")
 # The contract trains a classifier; methods on encoder-decoders are in test_encoder_decoders.py.
 EVERY = tuple(family.name for family in FAMILIES if family.kind != "encoder-decoder")
-# Three steps take a moment, the graph of them many seconds: it is made for all in the slow tier.
+# A few steps take a moment, the graph of them many seconds: it is made for all in the slow tier.
 ALL = tuple(name for name in METHOD_PARTS if name != "replicas in a graph")
 CHOSEN = ("config", "identity", "trainable")
 TRAINED = (*CHOSEN, "training")

@@ -172,6 +172,8 @@ REPLICAS = (
     "masks",
     "long texts",
 )
+# A few steps take a moment, the graph of them many seconds. Negatives come from all replicas.
+IN_GRAPH = ("single-label", "search with hard negatives")
 LIGHT = ("config", "fields", "model", "loss", "metrics", "judged", "decode")
 ELSEWHERE = {
     ("single-label", "gpt2"),
@@ -216,13 +218,20 @@ NEW = sorted(set(registry.names()) - {task.name for task, _ in MEMBERS.values()}
 PAIRS += [pytest.param(name, "bert", id=f"{name}-bert") for name in NEW]
 
 
+def always(part, name, family):
+    """Whether a part runs without `-m slow`."""
+    if part == "replicas in a graph":
+        return name in IN_GRAPH and family == "bert"
+    return part != "replicas" or name in REPLICAS
+
+
 @pytest.mark.contract("tasks x families", of=len(PAIRS))
 @pytest.mark.parametrize(("name", "family"), PAIRS)
 def test_contract(name, family):
     task, outputs = MEMBERS.get(name) or (registry.get(name)(labels=LABELS), None)
     whole = family == "bert" or (name, family) in ELSEWHERE | WRITERS
     parts = tuple(TASK_PARTS) if whole else (*LIGHT, "encode")
-    parts = tuple(p for p in parts if p != "replicas" or name in REPLICAS)
+    parts = tuple(p for p in parts if always(p, name, family))
     assert check_task(task, family, outputs=outputs, parts=parts) == dict.fromkeys(parts, "passed")
 
 
