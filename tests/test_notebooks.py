@@ -33,6 +33,7 @@ def test_is_committed_without_outputs(path):
         assert not cell.get("outputs") and cell.get("execution_count") is None
 
 
+@pytest.mark.slow
 def test_quickstart_runs(tmp_path, monkeypatch):
     # The kernel is a process of its own: it finds this kerasft whether it is installed or not.
     before = [os.environ["PYTHONPATH"]] if os.environ.get("PYTHONPATH") else []

@@ -81,7 +81,9 @@ def kerashub(backbone, x, starts):
 
 
 @pytest.mark.contract("decode loop of encoder-decoders", of=len(NAMES))
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.slow if n == "t5" else ()) for n in NAMES]
+)
 def test_greedy_is_that_of_keras_hub(name):
     """In a graph of plain ops; alone, as a stream, and with one beam it is the same."""
     backbone, tokenizer = tiny.backbone(name), tiny.tokenizer(name)

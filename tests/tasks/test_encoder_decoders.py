@@ -21,6 +21,7 @@ from kerasft.training.recipe import Recipe
 from kerasft.training.train import train
 
 NAMES = [family.name for family in FAMILIES if family.kind == "encoder-decoder"]
+ONE = [pytest.param(n, marks=pytest.mark.slow if n == "t5" else ()) for n in NAMES]
 TASK = TextToText(max_length=24, max_new_tokens=5)
 ROWS = {
     "text": ["the film was good", "you", "a free prize, call now!"],
@@ -153,7 +154,7 @@ def test_a_batch_of_no_rows(name):
     assert model(x).shape == (0, x["decoder_token_ids"].shape[1], model.output_shape[-1])
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ONE)
 def test_texts_are_those_of_keras_hub(name):
     """From strings to tokens, one by one, up to the end token."""
     backbone = tiny.backbone(name)
@@ -221,7 +222,7 @@ def test_a_run_from_a_keras_hub_folder(tmp_path):
 CROSSED = ("cross_query", "cross_key", "cross_value", "cross_output")
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ONE)
 def test_a_stored_adapter_comes_back(tmp_path, name):
     """LoRA: fresh it changes nothing; trained, stored, merged, the logits are the same."""
     method = LoRA(rank=2, targets=("query", "value", *CROSSED))

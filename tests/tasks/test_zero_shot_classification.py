@@ -109,7 +109,9 @@ def test_the_loss_is_the_cross_entropy_over_the_candidates():
     np.testing.assert_allclose(scored("similarity", vectors, 0, 3.0), 3 * dots, rtol=1e-5)
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(
+    "way", ["entailment", *(pytest.param(w, marks=pytest.mark.slow) for w in list(WAYS)[1:])]
+)
 def test_it_learns_which_label_is_right(way):
     rows = [{"text": "the film", "label": "good"}, {"text": "call now", "label": "free"}]
     pipe = _rig.pipeline(WAYS[way], "full", task_of(way, head_dropout=0.0))
