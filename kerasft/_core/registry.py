@@ -7,6 +7,7 @@ kerasft adds one with `register`.
 
 import dataclasses
 import importlib
+import inspect
 import pkgutil
 import re
 from typing import Any
@@ -94,6 +95,20 @@ class Registry:
         return {
             n: (c.__doc__ or "").strip().splitlines()[0] for n, c in sorted(self._scan().items())
         }
+
+    def explain(self, name: str) -> str:
+        """A member's docstring: its formula, options and source; and what it sets by default.
+
+        Raises:
+            InputError: for an unknown name.
+
+        Example:
+            >>> print(methods.registry.explain("lora"))
+        """
+        member = self.get(name)
+        text = inspect.cleandoc(member.__doc__ or "")
+        rate = vars(member).get("learning_rate")
+        return f"{text}\n\nLearning rate by default: {rate:g}" if isinstance(rate, float) else text
 
     def _scan(self) -> dict[str, type]:
         if not self._scanned:

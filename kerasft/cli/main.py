@@ -31,6 +31,7 @@ Overrides = Annotated[
     ),
 ]
 Run = Annotated[str, typer.Argument(metavar="RUN", help="A run folder, as `train` writes it.")]
+Named = Annotated[str | None, typer.Argument(help="Of which to tell all.", show_default=False)]
 Out = Annotated[str | None, typer.Option(help="File for the answers instead of stdout.")]
 Rows = Annotated[str, typer.Argument(metavar="DATA", help="A data file, tfds:NAME, or hf:NAME.")]
 
@@ -70,22 +71,22 @@ def quickstart(
     kf.quickstart(out)
 
 
-@app.command(epilog="Example: kerasft tasks")
-def tasks() -> None:
-    """List the tasks, one a line."""
+@app.command(epilog="Example: kerasft tasks text-classification")
+def tasks(name: Named = None) -> None:
+    """List the tasks, one a line; or tell all of one: its options, its answers, its source."""
     import kerasft as kf
 
     start_quietly()
-    _list(kf.tasks.registry.describe())
+    _tell(kf.tasks.registry, name)
 
 
-@app.command(epilog="Example: kerasft methods")
-def methods() -> None:
-    """List the tuning methods, one a line."""
+@app.command(epilog="Example: kerasft methods lora")
+def methods(name: Named = None) -> None:
+    """List the tuning methods, one a line; or tell all of one: formula, options, rate, paper."""
     import kerasft as kf
 
     start_quietly()
-    _list(kf.methods.registry.describe())
+    _tell(kf.methods.registry, name)
 
 
 @app.command(epilog="Example: kerasft presets")
@@ -327,6 +328,14 @@ def _write(rows: Iterable[dict], out: str | None, stdout: Any) -> None:
     with whole_file(out) as file:
         for row in rows:
             file.write(as_json(row) + "\n")
+
+
+def _tell(registry: Any, name: str | None) -> None:
+    """All members of a registry, or all of one."""
+    if name is None:
+        _list(registry.describe())
+    else:
+        typer.echo(registry.explain(name))
 
 
 def _list(described: Mapping[str, str]) -> None:

@@ -253,6 +253,28 @@ def test_a_list_has_a_line_for_each(command, capsys):
     assert all(len(line.split()) > 2 for line in lines)
 
 
+@pytest.mark.parametrize(
+    ("command", "name"),
+    [("tasks", n) for n in kerasft.tasks.registry.names()]
+    + [("methods", n) for n in kerasft.methods.registry.names()],
+)
+def test_all_is_told_of_one(command, name, capsys):
+    """What it is, an example, and of a method where it comes from and its rate."""
+    assert run([command, name]) == 0
+    said = capsys.readouterr().out
+    listed = {"tasks": kerasft.tasks, "methods": kerasft.methods}[command].registry.describe()
+    assert said.startswith(listed[name]) and "Example:" in said
+    if command == "methods":
+        assert "Reference" in said
+        rate = vars(kerasft.methods.registry.get(name)).get("learning_rate")
+        assert not isinstance(rate, float) or said.endswith(f"by default: {rate:g}\n")
+
+
+def test_an_unknown_one_is_refused(capsys):
+    assert run(["methods", "lorra"]) == 2
+    assert "lora" in capsys.readouterr().err
+
+
 # How it ends
 
 
