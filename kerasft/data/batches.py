@@ -9,7 +9,7 @@ import numpy as np
 
 from kerasft._core import memory
 from kerasft._core.errors import InputError
-from kerasft.data.encoded import FEATURES, Batch, Encoded, encode_rows
+from kerasft.data.encoded import FEATURES, STATES, Batch, Encoded, encode_rows
 from kerasft.data.packing import PackedPlan
 from kerasft.data.source import open_source
 
@@ -122,13 +122,22 @@ class Feed:
 
         width = (self.length,) if self.rows.tokenwise else self.rows.targets.shape[1:]
         signature = [
-            {n: tf.TensorSpec((None, *self.rows.axes, self.length), tf.int32) for n in self.inputs},
+            {n: self._spec(n) for n in self.inputs},
             tf.TensorSpec((None, *width), self.rows.targets.dtype),
         ]
         if self.rows.tokenwise:
             signature.append(tf.TensorSpec((None,), tf.float32))
         memory.keep_freed()
         return tf.data.Dataset.from_generator(batches, output_signature=tuple(signature))
+
+
+    def _spec(self, name: str) -> Any:
+        import tensorflow as tf
+
+        shape = (None, *self.rows.axes, self.length)
+        if name == STATES:
+            return tf.TensorSpec((*shape, self.rows.states.shape[1]), self.rows.states.dtype)
+        return tf.TensorSpec(shape, tf.int32)
 
 
 def feed_of(

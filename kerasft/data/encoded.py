@@ -16,6 +16,10 @@ IDS_IN_MEMORY = 128 * 1024 * 1024
 FEATURES = ("token_ids", "segment_ids", "padding_mask", "decoder_token_ids", "decoder_padding_mask")
 # What stands before the features of the second sequence that an encoder-decoder reads.
 DECODER = "decoder_"
+# Hidden states of the tokens, where some blocks below are not run again (`training/kept.py`).
+STATES = "hidden_states"
+# Bytes of them that stay in memory.
+STATES_IN_MEMORY = 2**31
 _TARGETS, _MASK = "targets", "padding_mask"
 
 
@@ -54,6 +58,8 @@ class Encoded:
         weights: what an example counts in the loss, float32 [examples]; None: each counts 1.
         folder: keeps the folder of arrays on disk alive.
         decoder: the second sequence of each example, with the same targets; None: there is none.
+        states: hidden states of the tokens, float [ids, width], 0 on padding; None: there are none.
+        states_folder: as `folder`.
     """
 
     ids: dict[str, np.ndarray]
@@ -65,6 +71,8 @@ class Encoded:
     starts: np.ndarray | None = None
     folder: Any = field(default=None, repr=False, compare=False)
     decoder: "Encoded | None" = None
+    states: np.ndarray | None = None
+    states_folder: Any = field(default=None, repr=False, compare=False)
 
     def __len__(self) -> int:
         if self.starts is not None:
@@ -90,7 +98,8 @@ class Encoded:
     def names(self) -> tuple[str, ...]:
         """Names of the features of a batch."""
         second = () if self.decoder is None else self.decoder.names
-        return (_MASK, *self.ids, *(DECODER + name for name in second))
+        states = () if self.states is None else (STATES,)
+        return (_MASK, *self.ids, *(DECODER + name for name in second), *states)
 
     @property
     def tokenwise(self) -> bool:
@@ -115,6 +124,8 @@ class Encoded:
         if self.decoder is not None:
             second = self.decoder.batch(rows, length)
             out |= {DECODER + name: values for name, values in second.items()}
+        if self.states is not None:
+            out[STATES] = self.states[at] * real[..., None].astype(self.states.dtype)
         return out
 
     def learned(self, rows: np.ndarray, length: int | None = None) -> np.ndarray:
@@ -216,6 +227,14 @@ def encode_rows(
             decoder=found,
         )
     return found
+
+
+def room_for(shape: tuple[int, ...], dtype: Any) -> tuple[np.ndarray, Any]:
+    """An array to be filled, in memory or in a file, and what keeps the file's folder alive."""
+    if np.prod(shape) * np.dtype(dtype).itemsize <= STATES_IN_MEMORY:
+        return np.empty(shape, dtype), None
+    folder = _Folder()
+    return np.memmap(Path(folder.name) / STATES, dtype, "w+", shape=shape), folder
 
 
 def mask_of(name: str, features: Container[str]) -> str:

@@ -54,10 +54,11 @@ class Fitted(keras.Model):
 
         Then the outputs are [batch, sides, ...].
         """
-        first = next(iter(inputs.values()))
-        if first.shape.rank == len(self.model.inputs[0].shape):
+        first = inputs["token_ids"]
+        ranks = {i.name: len(i.shape) for i in self.model.inputs}
+        if first.shape.rank == ranks["token_ids"]:
             return self.model(inputs, training=training)
-        flat = {n: tf.reshape(v, (-1, tf.shape(v)[2])) for n, v in inputs.items()}
+        flat = {n: tf.reshape(v, (-1, tf.shape(v)[2], *v.shape[3:])) for n, v in inputs.items()}
         out = self.model(flat, training=training)
         return tf.reshape(out, (-1, first.shape[1], *out.shape[1:]))
 

@@ -131,6 +131,8 @@ class Training(Section):
         batch_size: rows of one step, over all replicas.
         gradient_accumulation: parts of a step's rows that go through the model one after another,
             with the gradients added up: the same step, the activations of one part in memory.
+        reuse_frozen: compute what the lowest blocks give once, where nothing in them learns, and
+            read it in every epoch; they then run without dropout. False: run them in every step.
         learning_rate: peak, per step; None: `rate_for(method)`.
         head_learning_rate: peak for the head; None: for a new head, which has nothing to lose,
             min(1e-2, 4 / width of the backbone), or `learning_rate` if that is more, and
@@ -160,6 +162,7 @@ class Training(Section):
 
     epochs: Whole = Field(3, ge=1, description="a whole number, at least 1")
     batch_size: Whole = Field(32, ge=1, description="a whole number, at least 1")
+    reuse_frozen: bool = Field(True, description="true or false")
     gradient_accumulation: Whole = Field(1, ge=1, description="a whole number, at least 1")
     learning_rate: Real | None = Field(None, gt=0, description="a number above 0, or null")
     head_learning_rate: Real | None = Field(None, gt=0, description="a number above 0, or null")

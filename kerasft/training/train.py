@@ -93,6 +93,7 @@ class Run:
     def build(self) -> None:
         """Load the backbone and encode the rows."""
         from kerasft.training.fitted import compiled
+        from kerasft.training.kept import kept_of
         from kerasft.training.strategy import dtype_for, strategy_for
 
         self.strategy = strategy_for(self.recipe.strategy)
@@ -108,6 +109,8 @@ class Run:
             self.pipe = Pipeline(model, tokenizer, self.task, info)
             # What is fitted may read its rows in another form (packed); its weights are the same.
             fitted = self.task.trained(model) if hasattr(self.task, "trained") else model
+            self.kept = kept_of(fitted) if self.settings.reuse_frozen else None
+            fitted = self.kept.model if self.kept else fitted
             self.inputs = input_names(fitted)
             self.frozen = _frozen(model)
             self.feeds = {
@@ -134,7 +137,7 @@ class Run:
         rows = encode_rows(source.chunks(), encode, task, keep=pipe.inputs, pad=pad)
         return feed_of(
             task,
-            rows,
+            self.kept.rows(rows) if self.kept else rows,
             self.inputs,
             self.settings.batch_size,
             self.recipe.seed,
