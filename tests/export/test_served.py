@@ -8,6 +8,7 @@ import os
 import random
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
 import grpc
@@ -140,6 +141,16 @@ def test_classify_by_rest(kind, server):
     for pairs, scores in zip(results, meant, strict=True):
         assert [label for label, _ in pairs] == list(pipe.task.labels)
         np.testing.assert_allclose([score for _, score in pairs], scores, atol=1e-5)
+
+
+def test_its_warm_up_requests_were_played(folder, server):
+    """Before the version was available: the C runtime answered each of them."""
+    if server.name != model_servers.OURS:
+        return  # TF Serving counts them too, where a monitoring.config asks it to
+    with urllib.request.urlopen(f"{server.rest}/monitoring/prometheus/metrics") as answer:
+        page = answer.read().decode()
+    where = f'model_path="{folder}/1",status="OK"'
+    assert f":tensorflow:serving:model_warmup_latency_count{{{where}}} 1.0" in page
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/maps"), reason="/proc is a folder of Linux")

@@ -107,9 +107,10 @@ def test_texts_of_each_adapter(tmp_path):
     from kerasft.tasks import CausalLM
 
     task = CausalLM(max_length=32, max_new_tokens=6)
-    one = trained("llama", "lora", task, 1)
-    many, _ = attached(tmp_path, {"one": one}, trained("llama", task=task))
+    pipes = {name: trained("llama", "lora", task, seed) for seed, name in enumerate(("one", "two"))}
+    many, _ = attached(tmp_path, pipes, trained("llama", task=task))
     found = [r for r in read_golden(many.export(tmp_path / "m")) if r["signature"] == "generate"]
-    assert [r["inputs"]["adapter"] for r in found] == [[name.encode()] for name in ("", "one")]
-    alone = [inputs | outputs for inputs, outputs in written(one)]
-    assert found[1]["outputs"]["completion"] == alone[1]["completion"].tolist()
+    assert [r["inputs"]["adapter"] for r in found] == [[b"one"], [b"two"]]
+    for number, (record, pipe) in enumerate(zip(found, pipes.values(), strict=True)):
+        alone = [outputs["completion"].tolist() for _, outputs in written(pipe)]
+        assert record["outputs"]["completion"] == alone[number]
