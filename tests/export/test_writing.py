@@ -12,35 +12,33 @@ from kerasft.export import compare, saved_model
 from kerasft.export.deploy.warmup import read_warmup
 from kerasft.export.golden import read_golden, write_golden
 from kerasft.export.in_c_runtime import check_in_c_runtime
-from kerasft.export.signatures import functions_of
 from kerasft.export.writing import written
 from kerasft.generation import sampling
 
 
-def in_python(pipe, **changed):
-    """`generate` step by step in Python, with other values of some inputs."""
-    function, specs = functions_of(pipe)["generate"]
-
-    def asked(**inputs):
-        wrong = {
-            n: tf.fill(inputs[n].shape, tf.cast(v, inputs[n].dtype)) for n, v in changed.items()
-        }
-        return function(*((inputs | wrong)[spec.name] for spec in specs))
-
-    return {"generate": asked}
+@pytest.fixture(scope="module")
+def texts(kind):
+    """What `completions` are asked and what they answer, in Python."""
+    return list(written(kind("completions")))
 
 
-@pytest.mark.parametrize("name", ["completions", pytest.param("chats", marks=pytest.mark.slow)])
-def test_the_texts_are_those_of_a_stream(kind, name):
-    """`Pipeline.stream` goes from token to token by a loop of its own."""
-    pipe, texts = kind(name), []
-    for inputs, outputs in written(pipe):
-        options = {n: v.item() for n, v in inputs.items() if n != "prompt"}
-        streamed = pipe.stream(inputs["prompt"].item().decode(), **options)
-        texts.append(outputs["completion"].item())
-        assert "".join(streamed).encode() == texts[-1]
-    greedy, drawn = texts
+def streamed(pipe, inputs):
+    """The text by `Pipeline.stream`, which goes from token to token by a loop of its own."""
+    options = {n: v.item() for n, v in inputs.items() if n != "prompt"}
+    return "".join(pipe.stream(inputs["prompt"].item().decode(), **options)).encode()
+
+
+def test_the_texts_are_those_of_a_stream(kind, texts):
+    pipe = kind("completions")
+    greedy, drawn = (outputs["completion"].item() for _, outputs in texts)
+    assert [streamed(pipe, inputs) for inputs, _ in texts] == [greedy, drawn]
     assert greedy != drawn  # or the seed would be asked nothing
+
+
+@pytest.mark.slow
+def test_the_texts_of_chats_are_those_of_a_stream(kind):
+    for inputs, outputs in written(kind("chats")):
+        assert streamed(kind("chats"), inputs) == outputs["completion"].item()
 
 
 def test_nothing_is_written_where_a_task_writes_nothing(kind):
@@ -48,19 +46,26 @@ def test_nothing_is_written_where_a_task_writes_nothing(kind):
     assert compare.texts_off(kind("one text"), {}) == 0
 
 
-def test_another_text_is_found(kind):
-    """Fails where the drawn text is not compared: the greedy one has no use for its seed."""
-    pipe = kind("completions")
-    assert compare.texts_off(pipe, in_python(pipe)) == 0
-    assert compare.texts_off(pipe, in_python(pipe, seed=8)) == np.inf
+@pytest.mark.parametrize("number", [0, 1], ids=["greedy", "drawn"])
+@pytest.mark.parametrize("output", ["completion", "tokens"])
+def test_another_text_is_found(kind, texts, monkeypatch, number, output):
+    monkeypatch.setattr(compare, "written", lambda *_: iter(texts))
+    wrong = [outputs[output] for _, outputs in texts][1 - number]
+
+    def served(change):
+        answers = {inputs["seed"].item(): dict(outputs) for inputs, outputs in texts}
+        if change:
+            answers[[*answers][number]][output] = wrong
+        return {"generate": lambda seed, **_: answers[int(seed[0])]}
+
+    assert compare.texts_off(kind("completions"), served(False)) == 0
+    assert compare.texts_off(kind("completions"), served(True)) == np.inf
 
 
 @pytest.mark.slow
-def test_the_golden_records_and_what_is_refused(kind, exported, tmp_path):
-    pipe, folder = kind("completions"), exported("completions")
-    records = read_golden(folder)
-    found = [record for record in records if record["signature"] == "generate"]
-    texts = list(written(pipe))
+def test_the_golden_records_and_what_is_refused(texts, exported, tmp_path):
+    folder = exported("completions")
+    found = [record for record in read_golden(folder) if record["signature"] == "generate"]
     assert [record["inputs"]["seed"] for record in found] == [[0], [7]]
     for record, (inputs, outputs) in zip(found, texts, strict=True):
         for side, meant in (("inputs", inputs), ("outputs", outputs)):
