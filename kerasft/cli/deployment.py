@@ -108,6 +108,12 @@ def serve(
     poll: Annotated[
         float, typer.Option(min=0, help="Seconds between looks for new versions; 0: none.")
     ] = 1,
+    warm_up: Annotated[
+        float,
+        typer.Option(
+            min=0, help="Seconds for a version's warm-up requests, before it is available; 0: none."
+        ),
+    ] = 300,
     page: Annotated[bool, typer.Option(help="A web page to ask by hand, at REST's port.")] = True,
     log: Annotated[
         str | None,
@@ -155,6 +161,7 @@ def serve(
             timeout=timeout,
             grace=grace,
             poll=poll,
+            warm_up=warm_up,
             page=page,
             **options,
         )

@@ -26,6 +26,7 @@ from kerasft.serving.page import Page
 from kerasft.serving.rest import Rest
 from kerasft.serving.tap import Tap, Writer
 from kerasft.serving.versions import Models
+from kerasft.serving.warmup import warmed
 
 LOG = logging.getLogger("kerasft.serving")
 
@@ -53,6 +54,8 @@ class Options:
         grace: seconds for what runs to finish once the server is told to stop.
         poll: seconds between looks for new versions; 0: no more looks after the first.
         most_requests: requests under way at a time.
+        warm_up: seconds that the warm-up requests of a version may take before it is available
+            (see `warmup.warmed`); 0: they are not looked at.
         page: whether REST's port also has the page for the desk.
         log: what is logged of requests and answers, and where; None for nothing.
         load: makes a model of a version's folder; `kerasft.export.c_runtime.CModel` when None.
@@ -69,6 +72,7 @@ class Options:
     grace: float = 30.0
     poll: float = 1.0
     most_requests: int = 1000
+    warm_up: float = 300.0
     page: bool = True
     log: Tap | None = None
     load: Callable[[str], Any] | None = None
@@ -82,6 +86,8 @@ class Options:
         for name in ("max_body_bytes", "most_requests", "timeout"):
             if getattr(self, name) <= 0:
                 raise InputError(f"{name} is more than 0. Received: {getattr(self, name)}.")
+        if not self.warm_up >= 0:
+            raise InputError(f"warm_up is at least 0 seconds. Received: {self.warm_up}.")
 
 
 class Server:
@@ -109,9 +115,10 @@ class Server:
             most_waiting=options.most_requests,
         )
         self._log = Writer(options.log, metrics) if options.log else None
-        self.core = Core(
-            Models(options.load or load_c_model, queue), metrics, options.most_requests, self._log
-        )
+        load = options.load or load_c_model
+        if options.warm_up:
+            load = warmed(load, metrics, options.warm_up)
+        self.core = Core(Models(load, queue), metrics, options.most_requests, self._log)
         self.port = self.rest_port = 0
         self._grpc: Any = None
         self._runner: web.AppRunner | None = None
