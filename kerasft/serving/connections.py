@@ -72,6 +72,11 @@ class _Connection(web.RequestHandler):
 
     __slots__ = ()
 
+    def log_exception(self, *args: Any, **kwargs: Any) -> None:
+        # A body that cannot be unpacked was answered, and fails again when the rest of it is read.
+        if not isinstance(kwargs.get("exc_info"), web.RequestPayloadError):
+            super().log_exception(*args, **kwargs)
+
     def handle_error(
         self,
         request: web.BaseRequest,

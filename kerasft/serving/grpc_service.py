@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import grpc
+from google.protobuf.message import DecodeError
 
 from kerasft._core.errors import InputError
 from kerasft.serving import descriptions, tensors
@@ -30,6 +31,27 @@ def add_services(server: grpc.aio.Server, core: Core) -> None:
     prediction, model = _Prediction(core), _Model(core)
     prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(prediction, server)
     model_service_pb2_grpc.add_ModelServiceServicer_to_server(model, server)
+
+
+class Parsing(grpc.aio.ServerInterceptor):
+    """Reads the messages in place of grpc.aio, which ends a call whose bytes are no message with
+    UNKNOWN and logs a traceback; gRPC in C++, and so TF Serving, with INTERNAL."""
+
+    async def intercept_service(self, continuation: Callable, details: Any) -> Any:
+        found = await continuation(details)
+        if found is None:
+            return None
+
+        async def parsed(message: bytes, context: Any) -> Any:
+            try:
+                request = found.request_deserializer(message)
+            except DecodeError:
+                told = "The bytes are not the message of this method."
+                await context.abort(grpc.StatusCode.INTERNAL, told)
+            return await found.unary_unary(request, context)
+
+        serializer = found.response_serializer
+        return grpc.unary_unary_rpc_method_handler(parsed, response_serializer=serializer)
 
 
 class _Prediction(prediction_service_pb2_grpc.PredictionServiceServicer):

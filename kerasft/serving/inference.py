@@ -102,13 +102,7 @@ class Inference:
     async def _run(
         self, version: Loaded, name: str, inputs: Mapping[str, np.ndarray], api: str
     ) -> dict[str, np.ndarray]:
-        # A row takes the model far more memory than its bytes: "" is one byte of gRPC.
-        rows = max((len(value) for value in inputs.values() if value.ndim), default=0)
-        if rows > self._most_rows:
-            raise invalid(
-                f"A request has at most {self._most_rows} rows. Received: {rows}. Send the rows in "
-                "several requests."
-            )
+        check_rows(inputs, self._most_rows)
         outputs, seconds = await version.run(name, inputs)
         self._metrics.ran(version.name, api, seconds)
         lost = set(version.signatures[name].outputs) - set(outputs)
@@ -118,6 +112,20 @@ class Inference:
         if self._log is not None and (name == DEFAULT or examples):
             self._log.offer(version, inputs, outputs, examples)
         return outputs
+
+
+def check_rows(inputs: Mapping[str, np.ndarray], most: int) -> None:
+    """Refuse a request of too many rows: each takes the model far more memory than its bytes.
+
+    Raises:
+        ServingError: INVALID_ARGUMENT.
+    """
+    rows = max((len(value) for value in inputs.values() if value.ndim), default=0)
+    if rows > most:
+        raise invalid(
+            f"A request has at most {most} rows. Received: {rows}. Send the rows in several "
+            "requests."
+        )
 
 
 def check_method(signature: Any, method: str) -> None:

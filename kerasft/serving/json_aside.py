@@ -15,6 +15,7 @@ from typing import Any, BinaryIO
 
 from kerasft.serving import json_form
 from kerasft.serving.errors import ServingError
+from kerasft.serving.inference import check_rows
 
 _SIZE = 8  # bytes that say how long a message between the two processes is
 
@@ -22,13 +23,17 @@ _SIZE = 8  # bytes that say how long a message between the two processes is
 class Aside:
     """The other process; it starts with the first large request, and reads one at a time.
 
+    Args:
+        most_rows: rows of a request; one of more is refused there, so that they need not come here.
+
     Example:
-        aside = Aside()
+        aside = Aside(most_rows=10_000)
         await aside.read(body, "predict", {"serving_default": {"text": "string"}})
         await aside.close()
     """
 
-    def __init__(self):
+    def __init__(self, most_rows: int):
+        self._most_rows = most_rows
         self._process: asyncio.subprocess.Process | None = None
         self._one = asyncio.Lock()
 
@@ -38,11 +43,14 @@ class Aside:
         """What `json_form.asked` makes of a body.
 
         Raises:
-            ServingError: as `json_form.asked`; RESOURCE_EXHAUSTED where there is no memory for it.
+            ServingError: as `json_form.asked`; RESOURCE_EXHAUSTED where there is no memory for it,
+                INVALID_ARGUMENT for too many rows.
         """
         async with self._one:
             try:
-                good, found = await self._answer(pickle.dumps((body, method, signatures)))
+                good, found = await self._answer(
+                    pickle.dumps((body, method, signatures, self._most_rows))
+                )
             except (OSError, EOFError):
                 await self._end()
                 raise ServingError(
@@ -95,11 +103,13 @@ def work(given: BinaryIO, told: BinaryIO) -> None:
 
 
 def _read(
-    body: bytes | bytearray, method: str, signatures: json_form.Signatures
+    body: bytes, method: str, signatures: json_form.Signatures, most_rows: int
 ) -> tuple[bool, Any]:
     """Whether it could be read, and what it asks or the code and the message."""
     try:
-        return True, json_form.asked(json_form.parse(body), method, signatures)
+        asked = json_form.asked(json_form.parse(body), method, signatures)
+        check_rows(asked.inputs, most_rows)
+        return True, asked
     except ServingError as error:
         return False, (error.code, str(error))
     except MemoryError:

@@ -60,7 +60,7 @@ class Rest:
     ):
         self._core, self._hosts, self._metrics_path = core, hosts, metrics_path
         self._timeout, self._most_bytes, self._page = timeout, most_bytes, page
-        self._aside, self._bytes = Aside(), 0
+        self._aside, self._bytes = Aside(core.most_rows), 0
 
     async def close(self) -> None:
         """End the process that reads large requests."""

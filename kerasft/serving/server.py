@@ -21,7 +21,7 @@ from kerasft.serving.batching import Queue, Workers
 from kerasft.serving.config import METRICS_PATH, Batching, ModelConfig
 from kerasft.serving.connections import Connections, Hosts, end_silent_readers
 from kerasft.serving.core import Core
-from kerasft.serving.grpc_service import add_services
+from kerasft.serving.grpc_service import Parsing, add_services
 from kerasft.serving.metrics import Metrics
 from kerasft.serving.page import Page
 from kerasft.serving.rest import Rest
@@ -152,6 +152,7 @@ class Server:
             self._socket = _bound(options.host, options.rest_port)
             self.rest_port = self._socket.getsockname()[1]
             self._grpc = grpc.aio.server(
+                interceptors=[Parsing()],
                 # Without the first, a second server would share the port unnoticed.
                 options=[
                     ("grpc.so_reuseport", 0),
@@ -159,7 +160,7 @@ class Server:
                     ("grpc.max_send_message_length", -1),
                     ("grpc.max_allowed_incoming_connections", options.most_connections),
                     ("grpc.server_handshake_timeout_ms", int(options.timeout * 1000)),
-                ]
+                ],
             )
             add_services(self._grpc, self.core)
             self.port = _grpc_port(self._grpc, options.host, options.port)

@@ -29,6 +29,7 @@ _NAMES = {DataType.Value(data): name for name, (data, _, _) in _TYPES.items()}
 MOST_AXES = 32
 # One value may stand for a whole tensor: a few bytes could ask for all the memory there is.
 _MOST_REPEATED = 2**20
+_LARGEST = 2**48  # values; beyond, NumPy has no shape, also where one of the sizes is 0
 _PART = 2**16  # values that are taken over at a time; between them other threads have their turn
 
 
@@ -73,6 +74,8 @@ def from_proto(proto: Any) -> np.ndarray:
     if proto.tensor_shape.unknown_rank or min(shape, default=0) < 0 or len(shape) > MOST_AXES:
         raise invalid(f"A tensor needs a whole shape of at most {MOST_AXES} sizes: {list(shape)}.")
     count = math.prod(shape)
+    if math.prod(size or 1 for size in shape) > _LARGEST:
+        raise invalid(f"A tensor of shape {list(shape)} is too large.")
     if proto.tensor_content and name != "string":
         if len(proto.tensor_content) != count * dtype.itemsize:
             raise invalid(f"tensor_content has not the bytes of shape {list(shape)} in {name}.")
