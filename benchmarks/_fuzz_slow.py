@@ -12,7 +12,7 @@ _AT_A_TIME = 25
 _SLACK = 20.0  # seconds beyond the server's own limits
 
 
-class slow_clients(threading.Thread):  # noqa: N801, a call makes and names them
+class SlowClients(threading.Thread):
     """Clients that the server has to cut off.
 
     Args:

@@ -28,10 +28,11 @@ import _harness as harness
 import grpc
 import numpy as np
 from _fuzz_rest import CLOSED, MODEL, Case, http
-from _fuzz_slow import slow_clients
+from _fuzz_slow import SlowClients
+from _served import free_port, open_files, resident, running
 
-DEADLINE = 60.0  # seconds in which anything has an answer, or is closed
-TIMEOUT = 5.0  # of the server, for what is half sent
+TIMEOUT = 30.0  # of the server, in seconds, for a request and for what is half sent
+DEADLINE = 2 * TIMEOUT + 10  # in which anything has an answer, or is closed: the body, the request
 FINE = json.dumps({"instances": ["free prize", "the film was good", ""]}).encode()
 
 
@@ -131,17 +132,20 @@ class Client(threading.Thread):
 
     def run(self) -> None:
         for number in range(self.count):
-            start = time.monotonic()
-            name = "fine"
+            start, family = time.monotonic(), "fine"
             try:
                 if number % 10 == 9:
                     self._fine()
                 else:
-                    name = self._hostile()
+                    rest = self.draw.random() < 0.7
+                    families = _fuzz_rest.FAMILIES if rest else _fuzz_grpc.FAMILIES
+                    (make,) = self.draw.choices(list(families), list(families.values()))
+                    family = f"{'REST' if rest else 'gRPC'} {make.__name__}"
+                    (self._rest if rest else self._grpc)(family, make(self.draw))
             except Exception as error:  # a deadline that went by, above all
-                self._note(name, f"{type(error).__name__}: {error}")
+                self._note(family, f"{type(error).__name__}: {error}")
                 self.wire.close()
-            self.sent[name] += 1
+            self.sent[family] += 1
             self.longest = max(self.longest, time.monotonic() - start)
         self.wire.close()
         self.channel.close()
@@ -170,20 +174,6 @@ class Client(threading.Thread):
         if not apart <= 1e-5:
             self._note("fine", f"answered {got}")
 
-    def _hostile(self) -> str:
-        rest = self.draw.random() < 0.7
-        families = _fuzz_rest.FAMILIES if rest else _fuzz_grpc.FAMILIES
-        (make,) = self.draw.choices(list(families), list(families.values()))
-        case = make(self.draw)
-        name = f"{'REST' if rest else 'gRPC'} {make.__name__}"
-        if rest:
-            self._rest(name, case)
-        else:
-            code = self._grpc(case)
-            if code not in case.allowed:
-                self._note(name, f"{code}, not {case.allowed}: {case.message[:100]!r}")
-        return name
-
     def _rest(self, name: str, case: Case) -> None:
         found = self.wire.send(case)
         if found and found[0][0] == CLOSED and not case.fresh:
@@ -197,7 +187,12 @@ class Client(threading.Thread):
         if len(found) < len(case.allowed) and found[-1][0] == 200 and not case.fresh:
             self._note(name, f"{len(found)} answers to {len(case.allowed)} requests")
 
-    def _grpc(self, call: _fuzz_grpc.Call) -> str:
+    def _grpc(self, name: str, call: _fuzz_grpc.Call) -> None:
+        code = self._code(call)
+        if code not in call.allowed:
+            self._note(name, f"{code}, not {call.allowed}: {call.message[:100]!r}")
+
+    def _code(self, call: _fuzz_grpc.Call) -> str:
         asked = self.channel.unary_unary(call.method)
         limit = DEADLINE if call.deadline is None else call.deadline
         made = asked.future(call.message, timeout=limit)
@@ -227,7 +222,14 @@ def probabilities(answer: dict[str, Any]) -> np.ndarray:
 
 
 def campaign(
-    ports: tuple[int, int], pid: int, count: int, seed: int, clients: int, slow: int, watch: Any
+    ports: tuple[int, int],
+    pid: int,
+    count: int,
+    seed: int,
+    clients: int,
+    slow: int,
+    watch: Any,
+    limit: float,
 ) -> dict[str, Any]:
     """Send hostile requests to a server.
 
@@ -238,14 +240,15 @@ def campaign(
         seed: that they are drawn by.
         clients: that send at a time.
         slow: clients that send byte by byte or do not read, beside them.
-        watch: called with REST's port while they run; gives the longest wait of what is fine.
+        watch: called with REST's port; what it gives is called in the end, and gives how long what
+            is fine had to wait.
+        limit: seconds after which the server gives up on what is half sent.
 
     Returns:
         `wrong` (what was not right), `sent` by family, `memory` (MiB, by time), `files` before and
         after, `longest` of a request and of one that is fine, seconds.
     """
-    wire = Wire(ports[0])
-    asked = Case((http("POST", _fuzz_rest.PREDICT, FINE),), ({},))
+    wire, asked = Wire(ports[0]), Case((http("POST", _fuzz_rest.PREDICT, FINE),), ({},))
     want = probabilities(json.loads(wire.send(asked)[0][1]))
     wire.close()
     time.sleep(0.1)
@@ -253,7 +256,7 @@ def campaign(
     shares = [count // clients + (i < count % clients) for i in range(clients)]
     threads = [Client(ports, n, f"{seed} {i}", want) for i, n in enumerate(shares)]
     watching = watch(ports[0])
-    slowly = slow_clients(ports, slow, seed, TIMEOUT)
+    slowly = SlowClients(ports, slow, seed, limit)
     start = time.monotonic()
     for thread in [*threads, slowly]:
         thread.start()
@@ -263,7 +266,7 @@ def campaign(
         time.sleep(0.2)
     slowly.join()
     took, waits = time.monotonic() - start, watching()
-    end = time.monotonic() + 3 * TIMEOUT
+    end = time.monotonic() + 3 * limit + 1
     while open_files(pid) > files + 3 and time.monotonic() < end:
         time.sleep(0.1)
     memory.append((count, resident(pid)))
@@ -277,33 +280,6 @@ def campaign(
         "apart": max(thread.apart for thread in threads),
         "seconds": took,
     }
-
-
-def resident(pid: int) -> float:
-    """MiB of a process and of those that it started."""
-    pages = 0
-    for one in [pid, *children(pid)]:
-        try:
-            pages += int(Path(f"/proc/{one}/statm").read_text().split()[1])
-        except OSError:
-            continue
-    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
-
-
-def children(pid: int) -> list[int]:
-    """The processes that a process started."""
-    found = []
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        try:
-            found += map(int, (task / "children").read_text().split())
-        except OSError:
-            continue
-    return found
-
-
-def open_files(pid: int) -> int:
-    """Files and connections that a process holds."""
-    return len(os.listdir(f"/proc/{pid}/fd"))
 
 
 def watched(port: int) -> Any:
@@ -363,35 +339,18 @@ def main() -> int:
         command = [sys.executable, "-m", "kerasft", "serve", str(folder / "m")]
         command += ["--rest-port", str(ports[0]), "--port", str(ports[1])]
         command += ["--timeout", str(TIMEOUT), "--max-body-bytes", str(_fuzz_rest.MOST_BYTES)]
-        with log.open("wb") as file, subprocess.Popen(command, stderr=file) as process:
-            wait_for(ports[0], process)
+        with (
+            log.open("wb") as file,
+            running(command, "/readyz", ports[0], log=file) as process,
+        ):
             slow = max(args.count // 500, 10)
-            found = campaign(ports, process.pid, args.count, args.seed, args.clients, slow, watched)
+            found = campaign(
+                ports, process.pid, args.count, args.seed, args.clients, slow, watched, TIMEOUT
+            )
             found["alive"] = process.poll() is None
-            process.terminate()
-            found["code"] = process.wait(60)
+        found["code"] = process.returncode
         found["log"] = log.read_text("utf-8", "replace")
     return harness.finish(told(args, found))
-
-
-def free_port() -> int:
-    """A port that nobody listens at."""
-    with socket.socket() as made:
-        made.bind(("127.0.0.1", 0))
-        return made.getsockname()[1]
-
-
-def wait_for(port: int, process: subprocess.Popen) -> None:
-    """Until a server answers."""
-    end = time.monotonic() + 120
-    while True:
-        try:
-            socket.create_connection(("127.0.0.1", port), 1).close()
-            return
-        except OSError:
-            if process.poll() is not None or time.monotonic() > end:
-                raise SystemExit("The server does not answer.") from None
-            time.sleep(0.1)
 
 
 def told(args: argparse.Namespace, found: dict[str, Any]) -> Path:

@@ -72,6 +72,14 @@ class _Connection(web.RequestHandler):
 
     __slots__ = ()
 
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        # What aiohttp finds broken inside a body it only lays behind the request, which would wait
+        # for the rest of its body until it is out of time.
+        request = self._current_request
+        if self._messages and request is not None and not request.content.is_eof():
+            request.content.set_exception(web.RequestPayloadError("Its parts are broken."))
+
     def log_exception(self, *args: Any, **kwargs: Any) -> None:
         # A body that cannot be unpacked was answered, and fails again when the rest of it is read.
         if not isinstance(kwargs.get("exc_info"), web.RequestPayloadError):

@@ -84,7 +84,8 @@ class Aside:
         with contextlib.suppress(ProcessLookupError):
             process.kill()
         process.stdin.close()
-        await process.wait()
+        # Not `wait`: it does not end before what the process has written is read.
+        await process.communicate()
 
     async def close(self) -> None:
         """End the process."""
