@@ -387,7 +387,13 @@ def told(args: argparse.Namespace, found: dict[str, Any]) -> Path:
             bound("files left open", float(found["files"][1] - found["files"][0]), "<=", 3.0),
             bound("memory at the end / after a fifth", last / early[-1], "<=", 1.25),
         ],
-        raw={"sent": found["sent"], "wrong": found["wrong"][:50]},
+        raw={
+            "sent": found["sent"],
+            "wrong": found["wrong"][:50],
+            "memory, MiB": [round(m) for _, m in found["memory"]][
+                :: len(found["memory"]) // 60 or 1
+            ],
+        },
         seeds=[args.seed],
     )
 
