@@ -57,11 +57,21 @@ def _answers(path: str, port: int) -> bool:
 
 def resident(pid: int) -> float:
     """MiB of memory of a process and of those that it started."""
-    pages = 0
+    return sum(memory(pid))
+
+
+def memory(pid: int) -> tuple[float, float]:
+    """MiB of memory of a process and of those that it started: their own, and pages of files.
+
+    The system takes the latter back where others need them, which would hide what grows.
+    """
+    own = shared = 0
     for one in [pid, *_children(pid)]:
         with contextlib.suppress(OSError):  # it has just ended
-            pages += int(Path(f"/proc/{one}/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+            _, pages, of_files, *_ = map(int, Path(f"/proc/{one}/statm").read_text().split())
+            own, shared = own + pages - of_files, shared + of_files
+    size = os.sysconf("SC_PAGE_SIZE") / 2**20
+    return own * size, shared * size
 
 
 def _children(pid: int) -> list[int]:
