@@ -6,8 +6,11 @@ model_servers.py.
 
 import os
 import random
+import shutil
 import subprocess
 import sys
+import time
+import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -18,6 +21,7 @@ import pytest
 from asking import expected
 
 from kerasft.export.deploy import checksums, config, versions, warmup
+from kerasft.export.gate import _graph, _ops
 from kerasft.export.golden import read_golden
 from kerasft.serving import _protos as protos
 from kerasft.serving.tensors import from_proto, to_proto
@@ -171,6 +175,53 @@ def test_the_client_that_lies_beside_it(kind, folder, server):
     )
     meant = expected(kind("a pair"), {"text": ["good"], "text_pair": ["a film"]})
     assert meant["label"][0].decode() in done.stdout
+
+
+@pytest.mark.parametrize("name", ["saved_model.pb", "variables/variables.data-00000-of-00001"])
+def test_a_damaged_version_is_one_line_and_the_one_before_answers(folder, tmp_path, name):
+    shutil.copytree(f"{folder}/1", tmp_path / "m" / "1")
+    with model_servers.serving(str(tmp_path / "m"), "--poll", "0.1") as asked:
+        shutil.copytree(f"{folder}/1", tmp_path / "aside")
+        damaged = tmp_path / "aside" / name
+        damaged.write_bytes(damaged.read_bytes()[:1000])
+        (tmp_path / "aside").rename(tmp_path / "m" / "2")
+        for _ in range(600):
+            status, told = asked.ask("GET", "/v1/models/m/versions/2")
+            if status == 200:  # 404: not looked at yet
+                (state,) = told["model_version_status"]
+                if state["state"] == "END":
+                    break
+            time.sleep(0.05)
+        assert state["state"] == "END" and state["status"]["error_message"]
+        rows = [{"text": "good", "text_pair": "bad"}]
+        assert len(ask(asked, "predict", {"instances": rows})["predictions"]) == 1
+    shutil.rmtree(tmp_path / "m" / "1")
+    command = [sys.executable, "-m", "kerasft", "serve", str(tmp_path / "m")]
+    done = subprocess.run(
+        [*command, "--rest-port", "0", "--port", "0"], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: ") and "does not load" in line
+
+
+@pytest.mark.parametrize("name", ["decoder of byte pairs", "completions", "chats", "masks"])
+def test_nothing_is_remembered_of_the_words_that_a_server_is_asked(exported, name):
+    ops = _ops(_graph(exported(name)))
+    assert "LookupTableFindV2" in ops and "LookupTableInsertV2" not in ops
+
+
+def test_kerashub_remembers_them():
+    """Why byte pairs are merged by code of ours: KerasHub puts each new word into a table."""
+    import keras_hub
+    import tensorflow as tf
+
+    vocabulary, merges = tiny.byte_pairs(())
+    theirs = keras_hub.tokenizers.BytePairTokenizer(vocabulary=vocabulary, merges=merges)
+    for tokenizer, grows in ((theirs, True), (tiny.tokenizer("gpt2"), False)):
+        traced = tf.function(tokenizer.tokenize, [tf.TensorSpec([None], tf.string)])
+        graph = str(traced.get_concrete_function().graph.as_graph_def())
+        assert ("LookupTableInsertV2" in graph) == grows
 
 
 def test_what_lies_beside_an_export(folder):
