@@ -51,6 +51,7 @@ EXTRAS["test"] = [
     "ruff>=0.14,<0.18",
     "pandas>=2.2.3,<3.2",
     "nbclient>=0.10.2,<0.12",
+    "jsonschema>=4.20,<5",
     "nbformat>=5.10,<6",
     "ipykernel>=6.30,<8",
     "selenium>=4.30,<5",

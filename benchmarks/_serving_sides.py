@@ -12,6 +12,7 @@ import json
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from typing import Any
 
 
@@ -21,11 +22,11 @@ class Clients:
     Args:
         port: where a server listens on this machine.
         path: what is asked.
-        bodies: one request each.
+        bodies: one request each; a sequence.
         read: the body of an answer -> what is kept of it.
     """
 
-    def __init__(self, port: int, path: str, bodies: list[bytes], read: Any = None):
+    def __init__(self, port: int, path: str, bodies: Sequence[bytes], read: Any = None):
         self.port, self.path, self.bodies, self.read = port, path, bodies, read
 
     def ask(self, count: int, seconds: float) -> dict[str, Any]:
@@ -34,7 +35,7 @@ class Clients:
         gate, end = threading.Barrier(count + 1), [0.0]
 
         def client(number: int) -> None:
-            connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=120)
+            connection = self.connection()
             connection.connect()
             gate.wait()
             place = number
@@ -60,6 +61,10 @@ class Clients:
             "p50_ms": 1000 * every[len(every) // 2],
             "p99_ms": 1000 * every[min(len(every) - 1, len(every) * 99 // 100)],
         }
+
+    def connection(self) -> http.client.HTTPConnection:
+        """A connection of one client."""
+        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=120)
 
     def one(self, connection: http.client.HTTPConnection, place: int) -> Any:
         """One request and its answer."""

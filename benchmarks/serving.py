@@ -18,7 +18,6 @@ import contextlib
 import http.client
 import json
 import os
-import socket
 import subprocess
 import sys
 import tempfile
@@ -29,6 +28,7 @@ from typing import Any
 
 import _harness as harness
 import numpy as np
+from _served import free_port, running
 from _serving_sides import Clients
 
 SIDE = str(harness.HERE / "_serving_sides.py")
@@ -64,42 +64,6 @@ def _cut(text: str, tokenizer: Any) -> str:
     while len(tokenizer([" ".join(words)])[0]) > TOKENS:
         words = words[: max(len(words) * 9 // 10, 1)]
     return " ".join(words)
-
-
-def free_port() -> int:
-    """A port that nobody listens at."""
-    with socket.socket() as made:
-        made.bind(("127.0.0.1", 0))
-        return made.getsockname()[1]
-
-
-@contextlib.contextmanager
-def running(command: list[str], ready: str, port: int, **options: Any):
-    """A server in a process of its own, from the moment in which it answers."""
-    process = subprocess.Popen(
-        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **options
-    )
-    try:
-        end = time.monotonic() + 180
-        while not _answers(ready, port):
-            if process.poll() is not None or time.monotonic() > end:
-                raise SystemExit(f"{command[:4]} does not answer.")
-            time.sleep(0.2)
-        yield
-    finally:
-        process.terminate()
-        process.wait(60)
-
-
-def _answers(path: str, port: int) -> bool:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
-    try:
-        connection.request("GET", path)
-        return connection.getresponse().status == 200
-    except OSError:
-        return False
-    finally:
-        connection.close()
 
 
 def one_by_one(folder: Path, port: int, path: str, texts: list[str]) -> dict[str, list[float]]:

@@ -30,6 +30,7 @@ SURGERY = {
     "backbones/_surgery_kernels.py",
     "backbones/_surgery_packing.py",
     "backbones/_surgery_soft.py",
+    "serving/_surgery.py",  # of aiohttp
 }
 # Names that are public in spite of their underscore.
 PUBLIC = {"_asdict", "_fields", "_make", "_replace", "_exit"}

@@ -101,6 +101,19 @@ def serve(
     ] = None,
     max_body_bytes: Annotated[int, typer.Option(help="The longest request.")] = 64 * 2**20,
     max_requests: Annotated[int, typer.Option(help="Requests under way at a time.")] = 1000,
+    max_connections: Annotated[
+        int, typer.Option(help="Connections of REST at a time, and of gRPC.")
+    ] = 400,
+    max_rows: Annotated[int, typer.Option(help="Rows of a request.")] = 10_000,
+    allowed_host: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="Name that REST is asked by (header Host), beside localhost; may be repeated; "
+            "* for any. Any, too, if none is given and --host is reached by others.",
+            show_default=False,
+        ),
+    ] = None,
     timeout: Annotated[float, typer.Option(help="Seconds for a REST request.")] = 30,
     grace: Annotated[
         float, typer.Option(min=0, help="Seconds to finish what runs, once told to stop.")
@@ -108,6 +121,12 @@ def serve(
     poll: Annotated[
         float, typer.Option(min=0, help="Seconds between looks for new versions; 0: none.")
     ] = 1,
+    warm_up: Annotated[
+        float,
+        typer.Option(
+            min=0, help="Seconds for a version's warm-up requests, before it is available; 0: none."
+        ),
+    ] = 300,
     page: Annotated[bool, typer.Option(help="A web page to ask by hand, at REST's port.")] = True,
     log: Annotated[
         str | None,
@@ -152,9 +171,13 @@ def serve(
             rest_port=rest_port,
             max_body_bytes=max_body_bytes,
             most_requests=max_requests,
+            most_connections=max_connections,
+            most_rows=max_rows,
+            hosts=tuple(allowed_host or ()),
             timeout=timeout,
             grace=grace,
             poll=poll,
+            warm_up=warm_up,
             page=page,
             **options,
         )

@@ -11,6 +11,8 @@ from kerasft.data import input_specs, kinds_of, tensors_of
 from kerasft.data.encoded import mask_of
 from kerasft.export.examples import asked_by_example
 from kerasft.export.signatures import tokenized
+from kerasft.export.writing import NAME as WRITES
+from kerasft.export.writing import written
 
 TOLERANCE = 1e-5
 # Strings that have broken tokenizers: none, blank, accents, Chinese, emoji, control and long text.
@@ -71,6 +73,7 @@ def compare(pipe: Any, signatures: Any) -> float:
             worst += [distance(got[n], said[n], meant[n]) for n in meant]
             by_example = asked_by_example(task, signatures, part)
             worst += [distance(by_example[n], said[n], meant[n]) for n in by_example if n in meant]
+        worst.append(texts_off(pipe, signatures))
     if "tokenize" in signatures:
         worst.append(_tokens_off(pipe.tokenizer, signatures["tokenize"]))
     most = float(np.max(worst))  # NaN if one is NaN
@@ -109,6 +112,7 @@ def compare_each(adapters: Any, signatures: Any) -> float:
         got = signatures["serving_default"](adapter=tf.constant(names), **texts)
         rows = {n: [p[n][0] for _, p in asked] for n in specs}
         by_example = asked_by_example(task, signatures, rows, names)
+        worst.append(texts_off(adapters.pipe, signatures, adapters))
     worst += [distance(v, None, got[n]) for n, v in by_example.items() if n in got]
     for row, want in enumerate(meant):
         for name, value in want.items():
@@ -146,6 +150,22 @@ def _tokens_off(tokenizer: Any, tokenize: Any) -> float:
     got, meant = tokenize(text=texts), tokenized(tokenizer, texts)
     same = all(np.array_equal(got[name], value) for name, value in meant.items())
     return 0.0 if same else np.inf
+
+
+def texts_off(pipe: Any, signatures: Any, adapters: Any = None) -> float:
+    """0, or infinity where `generate` writes another text than Python, greedily or by a seed.
+
+    In 16 bits two tokens are often equally likely, and the order of a sum decides.
+    """
+    import tensorflow as tf
+
+    if tolerance(pipe) > TOLERANCE:
+        return 0.0
+    for inputs, meant in written(pipe, adapters):
+        got = signatures[WRITES](**{n: tf.constant(v) for n, v in inputs.items()})
+        if not all(np.array_equal(got[name], value) for name, value in meant.items()):
+            return np.inf
+    return 0.0
 
 
 def probes(task: Any) -> dict[str, list]:

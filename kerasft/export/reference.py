@@ -16,6 +16,8 @@ from kerasft.export.compare import (
 )
 from kerasft.export.examples import SIGNATURES, examples
 from kerasft.export.signatures import tokenized
+from kerasft.export.writing import NAME as WRITES
+from kerasft.export.writing import written
 
 # A decoder's logits of a few tokens would be megabytes of text.
 _MOST = 20_000
@@ -35,6 +37,7 @@ def golden_records(pipe: Any, signatures: Any, adapters: Any = None) -> list[dic
     """
     with whole_floats():
         found = _adapted(adapters) if adapters else _plain(pipe, signatures)
+        found += [_record(WRITES, *texts) for texts in written(pipe, adapters)]
         return [
             {n: _arrays(v) if isinstance(v, dict) else v for n, v in record.items()}
             | {"tolerance": tolerance(pipe)}

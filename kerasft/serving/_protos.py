@@ -19,6 +19,7 @@ from kerasft.export._stubs import protos
     model_pb2,
     model_service_pb2_grpc,
     predict_pb2,
+    prediction_log_pb2,
     prediction_service_pb2_grpc,
     regression_pb2,
 ) = protos(
@@ -34,6 +35,7 @@ from kerasft.export._stubs import protos
             "model_pb2",
             "model_service_pb2_grpc",
             "predict_pb2",
+            "prediction_log_pb2",
             "prediction_service_pb2_grpc",
             "regression_pb2",
         )

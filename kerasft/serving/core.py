@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,13 @@ from kerasft.serving.metrics import Metrics
 from kerasft.serving.versions import Models
 
 LOG = logging.getLogger("kerasft.serving")
+# Bytes of a request or answer from which on its form is changed outside the loop of all others.
+LARGE = 2**17
+
+
+async def apart(size: int, function: Callable, *args: Any) -> Any:
+    """Call a function: here, or in a thread where what it works on is large."""
+    return function(*args) if size < LARGE else await asyncio.to_thread(function, *args)
 
 
 @dataclass
@@ -25,17 +32,19 @@ class Core:
         metrics: counts.
         most_requests: requests under way at a time; one beyond is refused (UNAVAILABLE).
         log: takes what was answered (`tap.Writer`); None for nobody.
+        most_rows: rows of a request; one of more is refused (INVALID_ARGUMENT).
     """
 
     models: Models
     metrics: Metrics
     most_requests: int = 1000
     log: Any = None
+    most_rows: int = 10_000
     running: int = 0
     stopping: bool = False
 
     def __post_init__(self):
-        self.inference = Inference(self.metrics, self.log)
+        self.inference = Inference(self.metrics, self.log, self.most_rows)
 
     @property
     def ready(self) -> bool:

@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import grpc
+from google.protobuf.message import DecodeError
 
 from kerasft._core.errors import InputError
 from kerasft.serving import descriptions, tensors
@@ -18,9 +19,10 @@ from kerasft.serving._protos import (
     regression_pb2,
 )
 from kerasft.serving.config import models_of
-from kerasft.serving.core import Core
+from kerasft.serving.core import Core, apart
 from kerasft.serving.errors import ServingError, code_of, cut, invalid, message_of
-from kerasft.serving.inference import CLASSIFY, DEFAULT, REGRESS, check_method
+from kerasft.serving.inference import CLASSIFY, REGRESS, check_method
+from kerasft.serving.json_form import DEFAULT
 from kerasft.serving.versions import Loaded
 
 
@@ -31,18 +33,38 @@ def add_services(server: grpc.aio.Server, core: Core) -> None:
     model_service_pb2_grpc.add_ModelServiceServicer_to_server(model, server)
 
 
+class Parsing(grpc.aio.ServerInterceptor):
+    """Reads the messages in place of grpc.aio, which ends a call whose bytes are no message with
+    UNKNOWN and logs a traceback; gRPC in C++, and so TF Serving, with INTERNAL."""
+
+    async def intercept_service(self, continuation: Callable, details: Any) -> Any:
+        found = await continuation(details)
+        if found is None:
+            return None
+
+        async def parsed(message: bytes, context: Any) -> Any:
+            try:
+                request = found.request_deserializer(message)
+            except DecodeError:
+                told = "The bytes are not the message of this method."
+                await context.abort(grpc.StatusCode.INTERNAL, told)
+            return await found.unary_unary(request, context)
+
+        serializer = found.response_serializer
+        return grpc.unary_unary_rpc_method_handler(parsed, response_serializer=serializer)
+
+
 class _Prediction(prediction_service_pb2_grpc.PredictionServiceServicer):
     def __init__(self, core: Core):
         self._core = core
 
     async def Predict(self, request: Any, context: Any) -> Any:
         async def answer(version: Loaded) -> Any:
-            inputs = {name: tensors.from_proto(proto) for name, proto in request.inputs.items()}
+            inputs = await apart(request.ByteSize(), _arrays, request.inputs)
             name, only = request.model_spec.signature_name, list(request.output_filter)
             outputs = await self._core.inference.predict(version, name, inputs, only)
-            response = predict_pb2.PredictResponse()
-            for key, value in outputs.items():
-                response.outputs[key].CopyFrom(tensors.to_proto(value))
+            size = sum(value.nbytes for value in outputs.values())
+            response = await apart(size, _response, outputs)
             return self._named(response, request.model_spec, version)
 
         return await self._counted("Predict", request.model_spec, context, answer)
@@ -50,7 +72,8 @@ class _Prediction(prediction_service_pb2_grpc.PredictionServiceServicer):
     async def Classify(self, request: Any, context: Any) -> Any:
         async def answer(version: Loaded) -> Any:
             response = classification_pb2.ClassificationResponse()
-            spec, examples = request.model_spec, tensors.examples_of(request.input)
+            spec, size = request.model_spec, request.ByteSize()
+            examples = await apart(size, tensors.examples_of, request.input)
             await self._classify(version, spec, examples, response.result)
             return self._named(response, request.model_spec, version)
 
@@ -59,7 +82,8 @@ class _Prediction(prediction_service_pb2_grpc.PredictionServiceServicer):
     async def Regress(self, request: Any, context: Any) -> Any:
         async def answer(version: Loaded) -> Any:
             response = regression_pb2.RegressionResponse()
-            spec, examples = request.model_spec, tensors.examples_of(request.input)
+            spec, size = request.model_spec, request.ByteSize()
+            examples = await apart(size, tensors.examples_of, request.input)
             await self._regress(version, spec, examples, response.result)
             return self._named(response, request.model_spec, version)
 
@@ -70,7 +94,7 @@ class _Prediction(prediction_service_pb2_grpc.PredictionServiceServicer):
             kinds = {CLASSIFY: self._classify, REGRESS: self._regress}
             for task in request.tasks:
                 _check_task(task, version, kinds)
-            examples = tensors.examples_of(request.input)
+            examples = await apart(request.ByteSize(), tensors.examples_of, request.input)
             response = inference_pb2.MultiInferenceResponse()
             for task in request.tasks:
                 result = response.results.add()
@@ -184,6 +208,17 @@ async def _answered(context: Any, answer: Callable[[], Awaitable[Any]]) -> Any:
     except Exception as error:
         code, message = code_of(error), cut(message_of(error))
     await context.abort(grpc.StatusCode[code], message)
+
+
+def _arrays(inputs: Any) -> dict[str, Any]:
+    return {name: tensors.from_proto(proto) for name, proto in inputs.items()}
+
+
+def _response(outputs: Any) -> Any:
+    response = predict_pb2.PredictResponse()
+    for key, value in outputs.items():
+        response.outputs[key].CopyFrom(tensors.to_proto(value))
+    return response
 
 
 def _check_tasks(tasks: Any) -> None:

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from kerasft.serving.errors import ServingError, invalid
+from kerasft.serving.json_form import DEFAULT
 from kerasft.serving.metrics import Metrics
 from kerasft.serving.tensors import dtype_of
 from kerasft.serving.versions import Loaded
 
-DEFAULT = "serving_default"
 PREDICT = "tensorflow/serving/predict"
 CLASSIFY = "tensorflow/serving/classify"
 REGRESS = "tensorflow/serving/regress"
@@ -34,10 +34,11 @@ class Inference:
     Args:
         metrics: counts.
         log: takes what `serving_default`, Classify and Regress answered; None for nobody.
+        most_rows: rows of a request; one of more is refused (INVALID_ARGUMENT).
     """
 
-    def __init__(self, metrics: Metrics, log: Any = None):
-        self._metrics, self._log = metrics, log
+    def __init__(self, metrics: Metrics, log: Any = None, most_rows: int = 10_000):
+        self._metrics, self._log, self._most_rows = metrics, log, most_rows
 
     async def predict(
         self,
@@ -101,6 +102,7 @@ class Inference:
     async def _run(
         self, version: Loaded, name: str, inputs: Mapping[str, np.ndarray], api: str
     ) -> dict[str, np.ndarray]:
+        check_rows(inputs, self._most_rows)
         outputs, seconds = await version.run(name, inputs)
         self._metrics.ran(version.name, api, seconds)
         lost = set(version.signatures[name].outputs) - set(outputs)
@@ -112,16 +114,18 @@ class Inference:
         return outputs
 
 
-def input_specs(version: Loaded, signature: str) -> Mapping[str, Any]:
-    """What a signature takes, for JSON.
+def check_rows(inputs: Mapping[str, np.ndarray], most: int) -> None:
+    """Refuse a request of too many rows: each takes the model far more memory than its bytes.
 
     Raises:
-        ServingError: INVALID_ARGUMENT, as TF Serving's REST; its gRPC has another code.
+        ServingError: INVALID_ARGUMENT.
     """
-    name = signature or DEFAULT
-    if name not in version.signatures:
-        raise invalid(f'Serving signature name: "{name}" not found in signature def')
-    return version.signatures[name].inputs
+    rows = max((len(value) for value in inputs.values() if value.ndim), default=0)
+    if rows > most:
+        raise invalid(
+            f"A request has at most {most} rows. Received: {rows}. Send the rows in several "
+            "requests."
+        )
 
 
 def check_method(signature: Any, method: str) -> None:

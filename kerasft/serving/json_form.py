@@ -8,6 +8,7 @@ import binascii
 import json
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
@@ -16,11 +17,52 @@ import numpy as np
 from kerasft.serving import tensors
 from kerasft.serving.errors import invalid
 
+DEFAULT = "serving_default"
 _WORDS = {list: "Array", dict: "Object", str: "String", type(None): "Null"}
-_DECODER = json.JSONDecoder()
+_DECODER, _ENCODER = json.JSONDecoder(), json.JSONEncoder()
+_SHOWN = 256  # characters of a value in a message
+
+# Signature -> its inputs -> the name of the dtype.
+Signatures = Mapping[str, Mapping[str, str]]
 
 
-def parse(body: bytes) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Asked:
+    """A request that was read.
+
+    Args:
+        signature: its name, "" for `serving_default`.
+        inputs: arrays by name; serialised examples, string [batch], for classify and regress.
+        rows: whether a predict request has the row form, and so its answer.
+    """
+
+    signature: str
+    inputs: dict[str, np.ndarray]
+    rows: bool = False
+
+
+def asked(document: Mapping[str, Any], method: str, signatures: Signatures) -> Asked:
+    """What a request asks of a model.
+
+    Args:
+        document: the request.
+        method: "predict", "classify" or "regress".
+        signatures: what the model takes.
+
+    Raises:
+        ServingError: INVALID_ARGUMENT, for what is not of TF Serving's form.
+    """
+    name = document.get("signature_name", "")
+    if method != "predict":
+        return Asked(name, {"inputs": examples_of(document)})
+    wanted = name or DEFAULT
+    if wanted not in signatures:
+        raise invalid(f'Serving signature name: "{wanted}" not found in signature def')
+    rows, inputs = inputs_of(document, signatures[wanted])
+    return Asked(name, inputs, rows)
+
+
+def parse(body: bytes | bytearray) -> dict[str, Any]:
     """The object in a request's body.
 
     Raises:
@@ -49,13 +91,13 @@ def parse(body: bytes) -> dict[str, Any]:
 
 
 def inputs_of(
-    document: Mapping[str, Any], specs: Mapping[str, Any]
+    document: Mapping[str, Any], specs: Mapping[str, str]
 ) -> tuple[bool, dict[str, np.ndarray]]:
     """Whether a predict request has the row form, and its arrays.
 
     Args:
         document: the request.
-        specs: inputs of the signature: name -> what has a `dtype`.
+        specs: inputs of the signature: name -> the name of the dtype.
 
     Raises:
         ServingError: INVALID_ARGUMENT, for anything but one of the two forms.
@@ -72,7 +114,7 @@ def inputs_of(
     raise invalid("Missing 'inputs' or 'instances' key")
 
 
-def _rows(instances: Any, specs: Mapping[str, Any]) -> dict[str, np.ndarray]:
+def _rows(instances: Any, specs: Mapping[str, str]) -> dict[str, np.ndarray]:
     if not isinstance(instances, list):
         raise invalid(f"JSON Value: {_shown(instances)} Expecting 'instances' to be an list/array")
     if not instances:
@@ -87,7 +129,7 @@ def _rows(instances: Any, specs: Mapping[str, Any]) -> dict[str, np.ndarray]:
             if _is_named(one):
                 raise invalid(f"Expecting value/list but got object at item {i} of input list")
         (name,) = specs
-        return {name: dense(instances, specs[name].dtype)}
+        return {name: dense(instances, specs[name])}
     for i, one in enumerate(instances):
         if not _is_named(one):
             raise invalid(f"Expecting object but got list at item {i} of input list")
@@ -96,22 +138,22 @@ def _rows(instances: Any, specs: Mapping[str, Any]) -> dict[str, np.ndarray]:
                 f"Failed to process element: {i} of 'instances' list. JSON object: {_shown(one)} "
                 f"keys must be equal to: {','.join(sorted(specs))}"
             )
-    return {name: dense([one[name] for one in instances], s.dtype) for name, s in specs.items()}
+    return {name: dense([one[name] for one in instances], dtype) for name, dtype in specs.items()}
 
 
-def _columns(inputs: Any, specs: Mapping[str, Any]) -> dict[str, np.ndarray]:
+def _columns(inputs: Any, specs: Mapping[str, str]) -> dict[str, np.ndarray]:
     if _is_named(inputs):
         for name in specs:
             if name not in inputs:
                 raise invalid(f"Missing named input: {name} in 'inputs' object.")
-        return {name: dense(inputs[name], spec.dtype) for name, spec in specs.items()}
+        return {name: dense(inputs[name], dtype) for name, dtype in specs.items()}
     if len(specs) > 1:
         raise invalid(
             "inputs is a plain value/list, but expecting an object as multiple input tensors "
             "required as per tensorinfo_map"
         )
     (name,) = specs
-    return {name: dense(inputs, specs[name].dtype)}
+    return {name: dense(inputs, specs[name])}
 
 
 def dense(value: Any, dtype: str) -> np.ndarray:
@@ -208,11 +250,16 @@ def _wrong_type(value: Any, dtype: str) -> Exception:
 
 def _shown(value: Any) -> str:
     """A value for a message, cut."""
+    text = ""
     try:
-        text = json.dumps(value, ensure_ascii=True)
+        # Piece by piece: writing out all of a long request would take longer than reading it.
+        for piece in _ENCODER.iterencode(value):
+            text += piece[:_SHOWN]
+            if len(text) >= _SHOWN:
+                break
     except (RecursionError, ValueError):
         text = "..."
-    return text if len(text) <= 256 else text[:256]
+    return text[:_SHOWN]
 
 
 def examples_of(document: Mapping[str, Any]) -> np.ndarray:

@@ -55,6 +55,12 @@ class Metrics:
         self._example_counts = self._histogram(
             "request_example_counts", "tensorflow.Examples per request.", ("model",), _COUNTS
         )
+        self._warm_up = self._histogram(
+            "model_warmup_latency",
+            "Wall time (in microseconds) for warming up a model.",
+            ("model_path", "status"),
+            _LATENCY,
+        )
         self._queuing = self._histogram(
             "batching_session:queuing_latency",
             "Wall time (in microseconds) in the queue.",
@@ -98,6 +104,10 @@ class Metrics:
         """Count the examples of a Classify or Regress request."""
         self._examples.labels(model).inc(count)
         self._example_counts.labels(model).observe(count)
+
+    def warmed(self, folder: str, code: str, seconds: float) -> None:
+        """Note how long the warm-up requests of a version took."""
+        self._warm_up.labels(folder, code).observe(seconds * 1e6)
 
     def queued(self, seconds: float) -> None:
         """Note how long a request waited for its batch to run."""

@@ -19,13 +19,15 @@ from aiohttp import web
 from kerasft._core.errors import InputError
 from kerasft.serving.batching import Queue, Workers
 from kerasft.serving.config import METRICS_PATH, Batching, ModelConfig
+from kerasft.serving.connections import Connections, Hosts, end_silent_readers
 from kerasft.serving.core import Core
-from kerasft.serving.grpc_service import add_services
+from kerasft.serving.grpc_service import Parsing, add_services
 from kerasft.serving.metrics import Metrics
 from kerasft.serving.page import Page
 from kerasft.serving.rest import Rest
 from kerasft.serving.tap import Tap, Writer
 from kerasft.serving.versions import Models
+from kerasft.serving.warmup import warmed
 
 LOG = logging.getLogger("kerasft.serving")
 
@@ -53,6 +55,14 @@ class Options:
         grace: seconds for what runs to finish once the server is told to stop.
         poll: seconds between looks for new versions; 0: no more looks after the first.
         most_requests: requests under way at a time.
+        warm_up: seconds that the warm-up requests of a version may take before it is available
+            (see `warmup.warmed`); 0: they are not looked at.
+        most_connections: of REST at a time, and of gRPC; the files that a process may have open,
+            1,024 on many systems, are the limit behind it.
+        most_rows: rows of a request.
+        hosts: names that REST's clients may call the server by (their header `Host`), beside those
+            of the machine itself, such as localhost and 127.0.0.1; "*" for any. Where `host` is an
+            address that others reach, none given means any.
         page: whether REST's port also has the page for the desk.
         log: what is logged of requests and answers, and where; None for nothing.
         load: makes a model of a version's folder; `kerasft.export.c_runtime.CModel` when None.
@@ -69,6 +79,10 @@ class Options:
     grace: float = 30.0
     poll: float = 1.0
     most_requests: int = 1000
+    warm_up: float = 300.0
+    most_connections: int = 400
+    most_rows: int = 10_000
+    hosts: tuple[str, ...] = ()
     page: bool = True
     log: Tap | None = None
     load: Callable[[str], Any] | None = None
@@ -79,9 +93,17 @@ class Options:
                 raise InputError(f"{name} is from 0 to 65535. Received: {getattr(self, name)}.")
         if self.port == self.rest_port != 0:
             raise InputError(f"gRPC and REST need a port each. Received: {self.port} for both.")
-        for name in ("max_body_bytes", "most_requests", "timeout"):
+        for name in (
+            "max_body_bytes",
+            "most_requests",
+            "most_connections",
+            "most_rows",
+            "timeout",
+        ):
             if getattr(self, name) <= 0:
                 raise InputError(f"{name} is more than 0. Received: {getattr(self, name)}.")
+        if not self.warm_up >= 0:
+            raise InputError(f"warm_up is at least 0 seconds. Received: {self.warm_up}.")
 
 
 class Server:
@@ -109,12 +131,16 @@ class Server:
             most_waiting=options.most_requests,
         )
         self._log = Writer(options.log, metrics) if options.log else None
-        self.core = Core(
-            Models(options.load or load_c_model, queue), metrics, options.most_requests, self._log
-        )
+        load = options.load or load_c_model
+        if options.warm_up:
+            load = warmed(load, metrics, options.warm_up)
+        models = Models(load, queue)
+        self.core = Core(models, metrics, options.most_requests, self._log, options.most_rows)
         self.port = self.rest_port = 0
         self._grpc: Any = None
-        self._runner: web.AppRunner | None = None
+        self._rest: Rest | None = None
+        self._web: web.Server | None = None
+        self._listening: asyncio.Server | None = None
         self._polling: asyncio.Task | None = None
         self._socket: socket.socket | None = None
 
@@ -130,12 +156,15 @@ class Server:
             self._socket = _bound(options.host, options.rest_port)
             self.rest_port = self._socket.getsockname()[1]
             self._grpc = grpc.aio.server(
+                interceptors=[Parsing()],
                 # Without the first, a second server would share the port unnoticed.
                 options=[
                     ("grpc.so_reuseport", 0),
                     ("grpc.max_receive_message_length", options.max_body_bytes),
                     ("grpc.max_send_message_length", -1),
-                ]
+                    ("grpc.max_allowed_incoming_connections", options.most_connections),
+                    ("grpc.server_handshake_timeout_ms", int(options.timeout * 1000)),
+                ],
             )
             add_services(self._grpc, self.core)
             self.port = _grpc_port(self._grpc, options.host, options.port)
@@ -151,17 +180,21 @@ class Server:
     async def _start_rest(self) -> None:
         options = self.options
         page = Page(self.core.models) if options.page else None
-        rest = Rest(self.core, options.metrics_path, options.timeout, page)
-        self._runner = web.AppRunner(
-            rest.app(options.max_body_bytes),
-            handler_cancellation=True,  # nobody waits for the answer any more
-            access_log=None,
+        hosts = Hosts(options.hosts, self._socket.getsockname()[0])
+        self._rest = Rest(
+            *(self.core, hosts, options.metrics_path, options.timeout, options.max_body_bytes, page)
+        )
+        # Cancelled where nobody waits for the answer any more.
+        self._web = web.Server(self._rest.handle, handler_cancellation=True)
+        connections = Connections(
+            self._web,
+            options.most_connections,
             keepalive_timeout=options.timeout,
             lingering_time=min(options.timeout, 10.0),  # for the rest of a body that is refused
-            shutdown_timeout=options.grace,
         )
-        await self._runner.setup()
-        await web.SockSite(self._runner, self._socket).start()
+        end_silent_readers(self._socket, options.timeout)
+        loop = asyncio.get_running_loop()
+        self._listening = await loop.create_server(connections, sock=self._socket)
 
     async def _poll(self) -> None:
         while True:
@@ -195,9 +228,11 @@ class Server:
         doors = []
         if self._grpc is not None:
             doors.append(self._grpc.stop(grace))
-        if self._runner is not None:
+        if self._listening is not None:
             await self._accept_no_more()
-            doors.append(self._runner.cleanup())
+            self._listening.close()
+            self._web.pre_shutdown()  # of those that are idle
+            doors.append(self._web.shutdown(grace))
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(grace + 1):
                 await asyncio.gather(*doors)
@@ -210,6 +245,8 @@ class Server:
                 done = True
         self._workers.close()
         self.core.models.close()
+        if self._rest is not None:
+            await self._rest.close()
         if self._log is not None:
             await asyncio.to_thread(self._log.close)
         return done and not self._workers.busy

@@ -5,6 +5,7 @@ and turns the file over. What the queue has no room for is dropped and counted: 
 rows of the log, never time of a request.
 """
 
+import contextlib
 import json
 import logging
 import os
@@ -13,6 +14,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +93,7 @@ class Writer:
         self._unknown: dict[Any, int | None] = {}
         self._failing = False
         try:
-            self._file = open(tap.path, "ab")  # noqa: SIM115, closed by `_work`
+            self._file = self._opened()  # closed by `_work`
         except OSError as error:
             raise InputError(f"--log {tap.path}: {error.strerror or error}.") from None
         self._thread = threading.Thread(target=self._work, name="kerasft-log", daemon=True)
@@ -166,9 +168,20 @@ class Writer:
             self._file.close()
             if Path(self._tap.path).exists():
                 os.replace(self._tap.path, f"{self._tap.path}.1")
-            self._file = open(self._tap.path, "ab")  # noqa: SIM115
-        self._file.write(lines)
-        self._file.flush()
+            self._file = self._opened()
+        before, rest = self._file.tell(), memoryview(lines)
+        try:
+            while rest:
+                rest = rest[self._file.write(rest) :]
+        except OSError:  # a full disk takes a part of it: no half line is left
+            with contextlib.suppress(OSError):
+                self._file.truncate(before)
+                self._file.seek(before)
+            raise
+
+    def _opened(self) -> FileIO:
+        """The file without a buffer, which would keep what a full disk refused."""
+        return open(self._tap.path, "ab", buffering=0)
 
     def _tokens(self, version: Loaded) -> tuple[Callable, int | None] | None:
         """How texts become token ids, and the id of what is unknown; None where nobody knows."""

@@ -28,7 +28,9 @@ _TYPES = {
 _NAMES = {DataType.Value(data): name for name, (data, _, _) in _TYPES.items()}
 MOST_AXES = 32
 # One value may stand for a whole tensor: a few bytes could ask for all the memory there is.
-_MOST_REPEATED = 2**26
+_MOST_REPEATED = 2**20
+_LARGEST = 2**48  # values; beyond, NumPy has no shape, also where one of the sizes is 0
+_PART = 2**16  # values that are taken over at a time; between them other threads have their turn
 
 
 def dtype_of(array: np.ndarray) -> str:
@@ -72,6 +74,8 @@ def from_proto(proto: Any) -> np.ndarray:
     if proto.tensor_shape.unknown_rank or min(shape, default=0) < 0 or len(shape) > MOST_AXES:
         raise invalid(f"A tensor needs a whole shape of at most {MOST_AXES} sizes: {list(shape)}.")
     count = math.prod(shape)
+    if math.prod(size or 1 for size in shape) > _LARGEST:
+        raise invalid(f"A tensor of shape {list(shape)} is too large.")
     if proto.tensor_content and name != "string":
         if len(proto.tensor_content) != count * dtype.itemsize:
             raise invalid(f"tensor_content has not the bytes of shape {list(shape)} in {name}.")
@@ -84,20 +88,16 @@ def from_proto(proto: Any) -> np.ndarray:
 
 def _filled(given: Any, count: int, dtype: np.dtype) -> np.ndarray:
     """Values of a field; the last one stands for all that follow, 0 or "" for none at all."""
-    if dtype.kind == "O":
-        made = np.full(count, given[-1] if given else b"", object)
-        made[: len(given)] = given
-        return made
     if dtype == np.float16:
         return _filled(given, count, np.dtype("<u2")).view(dtype)
+    last = given[-1] if given else b"" if dtype.kind == "O" else 0
     try:
-        values = np.array(given, dtype)
+        made = np.full(count, last, dtype)
+        for start in range(0, len(given), _PART):
+            part = given[start : start + _PART]
+            made[start : start + len(part)] = part
     except OverflowError as error:
         raise invalid(f"A value does not fit its type: {error}.") from None
-    if len(values) == count:
-        return values
-    made = np.full(count, values[-1] if len(values) else 0, dtype)
-    made[: len(values)] = values
     return made
 
 

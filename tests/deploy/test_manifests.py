@@ -1,6 +1,6 @@
 """Compose file and Kubernetes manifests: what refers to each other is the same thing.
 
-Against the published schemas they are checked by benchmarks/check_manifests.py.
+Against the published schemas they are checked in test_manifest_schemas.py.
 """
 
 import re

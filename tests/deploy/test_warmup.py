@@ -12,6 +12,7 @@ from kerasft._core import files
 from kerasft._core.errors import InputError, MissingExtra
 from kerasft.export.deploy.signatures import Input, Signature, read_signatures
 from kerasft.export.deploy.warmup import MOST, PLACE, read_warmup, write_warmup
+from kerasft.serving.tfrecord import records
 
 TEXT = {"text": ("string", [None])}
 SIGNATURES = {
@@ -114,6 +115,18 @@ def test_the_records_are_prediction_logs(version):
     log = prediction_log_pb2.PredictionLog.FromString(second)
     (example,) = log.regress_log.request.input.example_list.examples
     assert list(example.features.feature["text"].bytes_list.value) == [b"a"]
+
+
+def test_the_server_reads_tensorflows_records_without_it(tmp_path):
+    """And finds any bit that is wrong, wherever it lies, as TensorFlow does."""
+    (tmp_path / "assets.extra").mkdir()
+    path = put(tmp_path, b"", b"abc", bytes(range(256)))
+    assert list(records(path, checked=True)) == [b"", b"abc", bytes(range(256))]
+    path = put(tmp_path, b"abc", b"d")
+    whole = path.read_bytes()
+    for place in range(len(whole)):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 4]) + whole[place + 1 :])
+        assert None in records(path, checked=True)
 
 
 WRONG = {

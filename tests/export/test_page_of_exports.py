@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from asking import expected
-from test_served import serving
+from model_servers import serving
 
 KINDS = {
     "classes": "one text",
@@ -34,8 +34,8 @@ def port(exported, tmp_path_factory):
     models = [entry.format(name, Path(exported(kind)).parent) for name, kind in KINDS.items()]
     config = tmp_path_factory.mktemp("config") / "models.config"
     config.write_text(f"model_config_list {{ {' '.join(models)} }}", encoding="utf-8")
-    with serving("--model-config-file", str(config), "--timeout", "60") as (_, rest, _):
-        yield int(rest.rpartition(":")[2])
+    with serving("--model-config-file", str(config), "--timeout", "60") as asked:
+        yield int(asked.rest.rpartition(":")[2])
 
 
 @pytest.fixture

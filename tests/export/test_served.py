@@ -1,21 +1,27 @@
-"""An export behind `kerasft serve`: the real C runtime, REST, gRPC, and the files beside it."""
+"""An export behind every server that there is: REST, gRPC, and the files beside it.
 
-import contextlib
-import json
+They are `kerasft serve` with the real C runtime, and TF Serving where it is found: see
+model_servers.py.
+"""
+
 import os
 import random
-import re
+import shutil
 import subprocess
 import sys
+import time
+import urllib.error
 import urllib.request
 from pathlib import Path
 
 import grpc
+import model_servers
 import numpy as np
 import pytest
 from asking import expected
 
 from kerasft.export.deploy import checksums, config, versions, warmup
+from kerasft.export.gate import _graph, _ops
 from kerasft.export.golden import read_golden
 from kerasft.serving import _protos as protos
 from kerasft.serving.tensors import from_proto, to_proto
@@ -23,6 +29,7 @@ from kerasft.testing import tiny
 
 SEED = random.SystemRandom().randrange(10**6)
 TEXTS = 1000
+SIGNATURES = {"serving_default", "token_ids", "tokenize", "classify"}
 
 
 @pytest.fixture(scope="module")
@@ -31,34 +38,16 @@ def folder(exported):
     return str(Path(exported("a pair")).parent)
 
 
-@contextlib.contextmanager
-def serving(*words):
-    """The process of `kerasft serve ...`, its REST address and its gRPC address."""
-    command = [sys.executable, "-m", "kerasft", "serve", *words, "--rest-port", "0", "--port", "0"]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
-        try:
-            for line in process.stderr:
-                found = re.search(r"REST (http://\S+?)/v1\S*, gRPC (\S+)", line)
-                if found:
-                    break
-            else:
-                raise AssertionError("the server ended before it served")
-            yield process, *found.groups()
-        finally:
-            process.terminate()
-            process.communicate(timeout=60)
+@pytest.fixture(scope="module", params=model_servers.NAMES)
+def server(request, folder):
+    with model_servers.of_folder(request.param, folder) as asked:
+        yield asked
 
 
-@pytest.fixture(scope="module")
-def server(folder):
-    with serving(folder) as found:
-        yield found
-
-
-def ask(address, verb, body):
-    request = urllib.request.Request(f"{address}/v1/models/m:{verb}", json.dumps(body).encode())
-    with urllib.request.urlopen(request, timeout=60) as answer:
-        return json.load(answer)
+def ask(server, verb, body):
+    status, answer = server.ask("POST", f"/v1/models/m:{verb}", body)
+    assert status == 200, answer
+    return answer
 
 
 def drawn(count):
@@ -81,7 +70,7 @@ def drawn(count):
 def test_a_thousand_strings_by_both_doors(kind, server):
     """By REST in rows, by gRPC in tensors: what the pipeline in Python answers."""
     print(f"seed {SEED}")
-    pipe, (_, rest, address) = kind("a pair"), server
+    pipe = kind("a pair")
     fields = {"text": drawn(TEXTS), "text_pair": drawn(TEXTS)[::-1]}
     meant = expected(pipe, fields)
     labels = [label.decode() for label in meant["label"].tolist()]
@@ -91,12 +80,12 @@ def test_a_thousand_strings_by_both_doors(kind, server):
     found = []
     for start in range(0, TEXTS, 100):
         body = {"instances": rows[start : start + 100]}
-        found += ask(rest, "predict", body)["predictions"]
+        found += ask(server, "predict", body)["predictions"]
     assert [answer["label"] for answer in found] == labels
     shares = [answer["probabilities"] for answer in found]
     np.testing.assert_allclose(shares, meant["probabilities"], atol=1e-5)
 
-    with grpc.insecure_channel(address) as channel:
+    with grpc.insecure_channel(server.grpc) as channel:
         stub = protos.prediction_service_pb2_grpc.PredictionServiceStub(channel)
         request = protos.predict_pb2.PredictRequest()
         request.model_spec.name = "m"
@@ -108,34 +97,131 @@ def test_a_thousand_strings_by_both_doors(kind, server):
     np.testing.assert_allclose(shares, meant["probabilities"], atol=1e-5)
 
 
+def as_json(value):
+    """A value of a golden record as REST takes it."""
+    if isinstance(value, list):
+        return [as_json(one) for one in value]
+    if isinstance(value, dict):
+        return {name: as_json(one) for name, one in value.items()}
+    return value.decode() if isinstance(value, bytes) else value
+
+
+def asked_by_rest(server, record):
+    """What REST answers a golden record, in columns, by output."""
+    name, inputs = record["signature"], record["inputs"]
+    if name != "classify":
+        found = ask(server, "predict", {"signature_name": name, "inputs": as_json(inputs)})
+        (output, *more) = record["outputs"]
+        return found["outputs"] if more else {output: found["outputs"]}
+    rows = [
+        {n: f.bytes_list.value[0].decode() for n, f in one.features.feature.items()}
+        for one in map(protos.Example.FromString, inputs["inputs"])
+    ]
+    results = ask(server, "classify", {"signature_name": name, "examples": rows})["results"]
+    parts = [list(zip(*row)) for row in results]
+    return {"classes": [row[0] for row in parts], "scores": [row[1] for row in parts]}
+
+
+def test_its_golden_records_by_rest(folder, server):
+    """Fails where a string, a shape or a number beyond rounding is another one."""
+    records = read_golden(f"{folder}/1")
+    assert {record["signature"] for record in records} == SIGNATURES
+    for record in records:
+        got = asked_by_rest(server, record)
+        assert set(got) == set(record["outputs"])
+        for output, meant in record["outputs"].items():
+            meant = np.array(as_json(meant))
+            if meant.dtype.kind == "f":
+                np.testing.assert_allclose(got[output], meant, atol=record["tolerance"])
+            else:
+                assert np.array_equal(got[output], meant), (record["signature"], output)
+
+
 def test_classify_by_rest(kind, server):
-    pipe, (_, rest, _) = kind("a pair"), server
+    pipe = kind("a pair")
     rows = [{"text": "good", "text_pair": "a film"}, {"text": "", "text_pair": "bad"}]
-    results = ask(rest, "classify", {"signature_name": "classify", "examples": rows})["results"]
+    results = ask(server, "classify", {"signature_name": "classify", "examples": rows})["results"]
     meant = expected(pipe, {n: [r[n] for r in rows] for n in rows[0]})["probabilities"]
     for pairs, scores in zip(results, meant, strict=True):
         assert [label for label, _ in pairs] == list(pipe.task.labels)
         np.testing.assert_allclose([score for _, score in pairs], scores, atol=1e-5)
 
 
+def test_its_warm_up_requests_were_played(folder, server):
+    """Before the version was available: the C runtime answered each of them."""
+    if server.name != model_servers.OURS:
+        return  # TF Serving counts them too, where a monitoring.config asks it to
+    with urllib.request.urlopen(f"{server.rest}/monitoring/prometheus/metrics") as answer:
+        page = answer.read().decode()
+    where = f'model_path="{folder}/1",status="OK"'
+    assert f":tensorflow:serving:model_warmup_latency_count{{{where}}} 1.0" in page
+
+
 @pytest.mark.skipif(not os.path.exists("/proc/self/maps"), reason="/proc is a folder of Linux")
 def test_neither_keras_nor_tensorflow_for_python_is_in_the_process(server):
-    process, rest, _ = server
-    ask(rest, "predict", {"instances": [{"text": "good", "text_pair": "bad"}]})
-    maps = Path(f"/proc/{process.pid}/maps").read_text(encoding="utf-8")
+    if server.name != model_servers.OURS:
+        return  # TF Serving has no Python at all
+    ask(server, "predict", {"instances": [{"text": "good", "text_pair": "bad"}]})
+    maps = Path(f"/proc/{server.process.pid}/maps").read_text(encoding="utf-8")
     assert "libtensorflow_cc" in maps
     assert "_pywrap_tensorflow" not in maps and "keras" not in maps
 
 
 def test_the_client_that_lies_beside_it(kind, folder, server):
-    _, rest, _ = server
-    host, port = rest.removeprefix("http://").split(":")
+    host, port = server.rest.removeprefix("http://").split(":")
     client = [sys.executable, f"{folder}/deploy/client.py", "good", "--set", "text_pair=a film"]
     done = subprocess.run(
         [*client, "--host", host, "--port", port], capture_output=True, text=True, check=True
     )
     meant = expected(kind("a pair"), {"text": ["good"], "text_pair": ["a film"]})
     assert meant["label"][0].decode() in done.stdout
+
+
+@pytest.mark.parametrize("name", ["saved_model.pb", "variables/variables.data-00000-of-00001"])
+def test_a_damaged_version_is_one_line_and_the_one_before_answers(folder, tmp_path, name):
+    shutil.copytree(f"{folder}/1", tmp_path / "m" / "1")
+    with model_servers.serving(str(tmp_path / "m"), "--poll", "0.1") as asked:
+        shutil.copytree(f"{folder}/1", tmp_path / "aside")
+        damaged = tmp_path / "aside" / name
+        damaged.write_bytes(damaged.read_bytes()[:1000])
+        (tmp_path / "aside").rename(tmp_path / "m" / "2")
+        for _ in range(600):
+            status, told = asked.ask("GET", "/v1/models/m/versions/2")
+            if status == 200:  # 404: not looked at yet
+                (state,) = told["model_version_status"]
+                if state["state"] == "END":
+                    break
+            time.sleep(0.05)
+        assert state["state"] == "END" and state["status"]["error_message"]
+        rows = [{"text": "good", "text_pair": "bad"}]
+        assert len(ask(asked, "predict", {"instances": rows})["predictions"]) == 1
+    shutil.rmtree(tmp_path / "m" / "1")
+    command = [sys.executable, "-m", "kerasft", "serve", str(tmp_path / "m")]
+    done = subprocess.run(
+        [*command, "--rest-port", "0", "--port", "0"], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: ") and "does not load" in line
+
+
+@pytest.mark.parametrize("name", ["decoder of byte pairs", "completions", "chats", "masks"])
+def test_nothing_is_remembered_of_the_words_that_a_server_is_asked(exported, name):
+    ops = _ops(_graph(exported(name)))
+    assert "LookupTableFindV2" in ops and "LookupTableInsertV2" not in ops
+
+
+def test_kerashub_remembers_them():
+    """Why byte pairs are merged by code of ours: KerasHub puts each new word into a table."""
+    import keras_hub
+    import tensorflow as tf
+
+    vocabulary, merges = tiny.byte_pairs(())
+    theirs = keras_hub.tokenizers.BytePairTokenizer(vocabulary=vocabulary, merges=merges)
+    for tokenizer, grows in ((theirs, True), (tiny.tokenizer("gpt2"), False)):
+        traced = tf.function(tokenizer.tokenize, [tf.TensorSpec([None], tf.string)])
+        graph = str(traced.get_concrete_function().graph.as_graph_def())
+        assert ("LookupTableInsertV2" in graph) == grows
 
 
 def test_what_lies_beside_an_export(folder):

@@ -1,4 +1,7 @@
-"""A fake of the model class, TF Serving's half_plus_two in NumPy, and a server around it."""
+"""A fake of the model class, TF Serving's half_plus_two in NumPy, and a server around it.
+
+It can wait, fail and count. The real one, a SavedModel, is asked in test_conformance.py.
+"""
 
 import asyncio
 import http.client

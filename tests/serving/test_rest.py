@@ -244,7 +244,8 @@ def test_a_deadline_ends_a_slow_request_and_a_wrong_one_is_refused(folder):
 def test_slow_clients_are_cut_off(folder):
     with Running(folder, timeout=0.2) as running:
         place = ("127.0.0.1", running.server.rest_port)
-        head = b"POST /v1/models/half:predict HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{"
+        head = b"POST /v1/models/half:predict HTTP/1.1\r\nHost: localhost\r\n"
+        head += b"Content-Length: 9\r\n\r\n{"
         with socket.create_connection(place, 5) as body, socket.create_connection(place, 5) as bare:
             body.sendall(head)
             bare.sendall(b"POST /v1/mo")

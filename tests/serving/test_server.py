@@ -351,7 +351,7 @@ def port_of(line):
 
 def post(port):
     body = b'{"instances": [1.0]}'
-    head = b"POST /v1/models/half:predict HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+    head = b"POST /v1/models/half:predict HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
     made = socket.create_connection(("127.0.0.1", port), LONGEST)
     made.sendall(head + b"Content-Length: %d\r\n\r\n" % len(body) + body)
     return made

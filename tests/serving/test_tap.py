@@ -1,6 +1,9 @@
 """The server's log of requests: what is in it, what is not, and that no request waits for it."""
 
+import errno
+import io
 import json
+import os
 import re
 import threading
 from datetime import datetime
@@ -82,8 +85,8 @@ def served(tmp_path):
     reference.save(version / PLACE)
     (version / "saved_model.pb").write_text("")
 
-    def serve(texts=False, most=10**6, **more):
-        log = Tap(str(tmp_path / "log"), texts, most)
+    def serve(texts=False, most=10**6, path=tmp_path / "log", **more):
+        log = Tap(str(path), texts, most)
         found = Running(
             tmp_path / "desk", models=single(str(tmp_path / "desk")), load=Load(), log=log, **more
         )
@@ -214,6 +217,38 @@ def test_a_disk_that_fails_drops_and_counts_and_comes_back(served, monkeypatch):
         full[0] = False
         ask(running, "bad")
         assert [row["outputs"]["label"] for row in lines(running)] == ["negative"]
+
+
+def test_a_full_disk_leaves_no_half_line(served, monkeypatch):
+    """A disk takes what it has room for before it refuses the rest."""
+    room = [10]
+
+    class Small(io.FileIO):
+        def write(self, data):
+            taken = super().write(bytes(data)[: room[0]])
+            room[0] -= taken
+            if not taken:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return taken
+
+    monkeypatch.setattr(tap.Writer, "_opened", lambda self: Small(self._tap.path, "ab"))
+    with served() as running:
+        ask(running, "good")
+        until(lambda: "kerasft_log_rows_dropped_total 1.0" in page(running))
+        room[0] = 10**6
+        ask(running, "bad")
+        # Fails where what the disk took of the first line stays before the second.
+        assert [row["outputs"]["label"] for row in lines(running)] == ["negative"]
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a device of Linux")
+def test_a_log_on_a_full_disk_costs_its_rows_alone(served, caplog):
+    with served(path="/dev/full") as running:
+        for _ in range(3):
+            ask(running, "good")
+        until(lambda: "kerasft_log_rows_dropped_total 3.0" in page(running))
+    told = [record.message for record in caplog.records if "is not written" in record.message]
+    assert len(told) == 1 and "No space left" in told[0]  # once, not for every request
 
 
 def test_a_model_without_a_tokenizer_logs_lengths_alone(served, monkeypatch):

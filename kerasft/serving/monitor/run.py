@@ -19,8 +19,9 @@ from kerasft.serving.monitor.compare import Finding, compare
 from kerasft.serving.monitor.gauges import Gauges
 from kerasft.serving.monitor.rows import Broken, Row, of_prediction_log, parse, told
 from kerasft.serving.monitor.rules import Watch, default_rules, read_rules
-from kerasft.serving.monitor.tail import Tail, records
+from kerasft.serving.monitor.tail import Tail
 from kerasft.serving.monitor.windows import Window, Windows, span_of
+from kerasft.serving.tfrecord import records
 
 _KINDS = 20  # reasons and labels that are told one by one
 

@@ -1,14 +1,13 @@
 """Lines of a log that is still written, across its rotations."""
 
 import os
-import struct
 from collections.abc import Iterator
 from typing import BinaryIO
 
 from kerasft._core.errors import InputError
 
 _CHUNK = 1 << 20
-MOST = 16 << 20  # bytes of one line or record
+MOST = 16 << 20  # bytes of one line
 
 
 class Tail:
@@ -103,22 +102,3 @@ class Tail:
 
 def _key(seen: os.stat_result) -> tuple[int, int]:
     return seen.st_dev, seen.st_ino
-
-
-def records(path: str) -> Iterator[bytes | None]:
-    """The records of a TFRecord; None for one that is cut off, or too long, which ends it.
-
-    Source: tensorflow/core/lib/io/record_writer.h; the check sums are not looked at.
-    """
-    try:
-        file = open(path, "rb")  # noqa: SIM115, closed below
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror or error}.") from None
-    with file:
-        while head := file.read(12):
-            size = struct.unpack("<Q", head[:8])[0] if len(head) == 12 else MOST + 1
-            record = file.read(size + 4) if size <= MOST else b""
-            if len(record) < size + 4 or size > MOST:
-                yield None
-                return
-            yield record[:-4]

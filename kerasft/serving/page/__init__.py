@@ -15,7 +15,7 @@ from aiohttp import web
 
 from kerasft._core import files
 from kerasft._core.errors import InputError
-from kerasft.serving.inference import DEFAULT
+from kerasft.serving.json_form import DEFAULT
 from kerasft.serving.versions import Loaded, Models
 
 MODELS = "/page/models.json"
