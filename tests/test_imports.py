@@ -27,6 +27,7 @@ ROOMS = [
 LEVEL = {room: level for level, rooms in enumerate(ROOMS) for room in rooms}
 SURGERY = {
     "backbones/_surgery.py",
+    "backbones/_surgery_cut.py",
     "backbones/_surgery_kernels.py",
     "backbones/_surgery_packing.py",
     "backbones/_surgery_soft.py",
