@@ -130,7 +130,6 @@ class Feed:
         memory.keep_freed()
         return tf.data.Dataset.from_generator(batches, output_signature=tuple(signature))
 
-
     def _spec(self, name: str) -> Any:
         import tensorflow as tf
 

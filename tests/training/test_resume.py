@@ -28,6 +28,7 @@ TRAINING = {
     "early_stopping": 2,
     "monitor": "val_accuracy",
     "learning_rate": 1e-5,
+    "head_learning_rate": 1e-5,
     "dropout": 0.1,
 }
 EPOCHS = 3
