@@ -405,14 +405,18 @@ class Pipeline:
         if reason:
             name = self.adapted.method_config["name"]
             raise InputError(f"The method {name!r} has no merge: {reason}.")
-        source = build_backbone(self.adapted.description)
-        copy = self.task.build(adapt(source, self.adapted.method_config))
-        weights.assign(copy, weights.state_of(self.model), "the copy")
-        holder = next(layer for layer in copy.layers if isinstance(layer, Adapted))
-        merge(holder.backbone)
+        copy = self.copied()
+        merge(copy.backbone)
         plain = self.task.build(adapt(build_backbone(self.adapted.description), "full"))
-        weights.assign(plain, weights.state_of(copy), "the merged model")
+        weights.assign(plain, weights.state_of(copy.model), "the merged model")
         return Pipeline(plain, self.tokenizer, self.task, self.info)
+
+    def copied(self) -> "Pipeline":
+        """A pipeline with weights of its own, equal to these."""
+        plain = build_backbone(self.adapted.description)
+        model = self.task.build(adapt(plain, self.adapted.method_config))
+        weights.assign(model, weights.state_of(self.model), "the copy")
+        return Pipeline(model, self.tokenizer, self.task, self.info)
 
     def save_adapter(self, path: str | os.PathLike) -> str:
         """Write what the method moved or added, and the head, with fingerprints of base and
@@ -467,23 +471,27 @@ class Pipeline:
             )
         return os.fspath(folder)
 
-    def export(self, folder: Any, version: int | None = None, run: Any = None) -> str:
+    def export(
+        self, folder: Any, version: int | None = None, run: Any = None, int8: bool = False
+    ) -> str:
         """Write a SavedModel `folder/version/` that takes raw strings, and compare its answers.
 
         Args:
             folder: `saved_models/NAME`.
             version: a number of its own; one more than the highest there is by default.
             run: the run folder that it comes from, for data and scores in the model card.
+            int8: store large matrices in 8 bits: about a quarter of the size, as quick as before.
 
         Returns:
             The path of the version.
 
         Raises:
-            InputError: if the version exists, or NAME cannot stand in the path of a request.
+            InputError: if the version exists, NAME cannot stand in the path of a request, or no
+                matrix is large enough for `int8`.
         """
         from kerasft.export import export_saved_model
 
-        return export_saved_model(self, folder, version, run=run)
+        return export_saved_model(self, folder, version, run=run, int8=int8)
 
 
 def _model_folder(folder: str | os.PathLike) -> str:
