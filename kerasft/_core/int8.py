@@ -6,7 +6,7 @@ import numpy as np
 def to_int8(values: np.ndarray, axes: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
     """The nearest codes, with one scale for all that lies along some axes.
 
-        code = round(value / scale),   scale = max |value| / 127,   |value - code scale| <= scale / 2
+        code = round(value / scale),  scale = max |value| / 127,  |value - code scale| <= scale / 2
 
     Args:
         values: float array.

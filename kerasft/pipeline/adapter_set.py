@@ -322,7 +322,7 @@ class _Together:
         self.routes = Routes(layers | heads, changes)
         task = _OwnTask(pipe.task, own, self.routes)
         self.pipe = Pipeline(pipe.model, pipe.tokenizer, task, pipe.info)
-        self.pipe.by_length = False  # whose a row is is told by its place
+        self.pipe.by_place = True  # which adapter it takes
         specs = input_specs(pipe.task)
 
         def answers(*values: Any) -> dict[str, Any]:

@@ -22,8 +22,8 @@ from kerasft.backbones.saved import (
     WEIGHTS,
     Saved,
     damage_told,
+    model_folder,
     read_saved,
-    saved_folder,
 )
 from kerasft.data import (
     check_labels,
@@ -46,12 +46,11 @@ from kerasft.methods import (
 )
 from kerasft.pipeline._answers import given_of, in_batches, rows_of, sound, told
 from kerasft.pipeline.chat import Chat
-from kerasft.pipeline.forward import Forward
-from kerasft.preprocessing import by_row, in_groups
+from kerasft.pipeline.forward import Forward, by_length, spare
+from kerasft.preprocessing import by_row
 from kerasft.tasks import registry as tasks
 
 _CHUNK = 1024
-_PASS = 4_000_000
 
 
 class Pipeline:
@@ -77,7 +76,7 @@ class Pipeline:
         self.batch_size = 32
         self.report: Report | None = None
         self._forward = self._answer = None
-        self.by_length = True  # whether rows may change their places on their way
+        self.by_place = False  # whether a row is told by its place in the batch
         self.kept: dict[Any, Any] = {}  # what is made once: compiled functions of its task
 
     # --- parts ----------------------------------------------------------------------------------
@@ -155,22 +154,12 @@ class Pipeline:
         if hasattr(self.task, "answer"):
             return self.task.answer(self, fields)
         features = self.task.encode(self.tokenizer, fields)
-        outputs = self.run_by_length(features) if self.by_length else self.run(features)
-        return self.task.decode(outputs, features)
-
-    def run_by_length(self, features: dict[str, Any]) -> Any:
-        """As `run`, rows of like length together, where a row is a sequence that padding does not
-        move; outputs of a token each are 0 on padding."""
-        if self.windowed or self.fixed_length is not None:
-            return self.run(features)
-        given = {n: features[n] for n in {*self.inputs, "padding_mask"}}
-        return in_groups(self.run, given, self.model.output_shape[1:], self.spare)
+        return self.task.decode(by_length(self, features), features)
 
     @property
     def spare(self) -> int:
-        """Tokens of padding that cost a CPU what one more pass of the model does: a pass is some
-        hundred ops a block, and a token some 24 width^2 operations a block."""
-        return _PASS // self.backbone.hidden_dim**2
+        """Tokens of padding that cost what one more pass of the model does (see `by_length`)."""
+        return spare(self)
 
     def reduced(self, features: dict[str, np.ndarray], reduce: Any, batch: int = 8) -> np.ndarray:
         """A few numbers a sequence, float32 [sequences, k]: `reduce(outputs, targets)` of features
@@ -387,7 +376,7 @@ class Pipeline:
             InputError: if the folder holds no model, or one that does not fit this version.
         """
         with damage_told(os.fspath(folder)):
-            place = _model_folder(folder)
+            place = model_folder(folder)
         with damage_told(place):
             return cls._rebuilt(read_saved(place), dtype)
 
@@ -509,14 +498,3 @@ class Pipeline:
         from kerasft.export import export_saved_model
 
         return export_saved_model(self, folder, version, run=run, int8=int8)
-
-
-def _model_folder(folder: str | os.PathLike) -> str:
-    place = saved_folder(folder)
-    if place is None:
-        raise InputError(
-            f"{os.fspath(folder)} holds no model: kerasft.json is neither there nor in its folder "
-            "`model`. Give the folder that `kerasft train --out` or `Pipeline.save` wrote; a run "
-            "that was interrupted has none yet."
-        )
-    return place

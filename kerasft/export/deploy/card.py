@@ -176,9 +176,8 @@ def _metrics(report: Mapping[str, Any] | None) -> list[str]:
 def _weights(int8: Mapping[str, Any]) -> list[str]:
     return [
         f"{int8['matrices']} matrices are stored in 8 bits, with one scale an output or a row; all "
-        "other weights as floats. The scores above are those of the model before. On odd texts its "
-        f"outputs differ from those of the float weights by at most {int8['difference']:.2%} of "
-        "the largest."
+        "other weights as floats. The scores above are those of the float weights. On odd texts "
+        f"the outputs of both differ by at most {int8['difference']:.2%} of the largest."
     ]
 
 
