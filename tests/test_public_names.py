@@ -67,7 +67,8 @@ ROOMS = {
         mse multiclass multilabel pearson perplexity plain psi r2 ranking_scores reliability scores
         share_difference spearman text_report token_accuracy wilson""",
     "optimizers": "Pace PacedAdamW SCHEDULES WarmupDecay adamw",
-    "preprocessing": "Template beside by_row chat pack ragged_ids row_begins tags taken windows",
+    "preprocessing": """Template beside by_row chat in_groups pack ragged_ids row_begins tags taken
+        windows""",
     "serving": """Batching Client InputError ModelConfig Options Server ServingError Tap
         read_batching read_models read_monitoring serve single""",
     "testing": "check_family check_method check_objective check_task tiny",

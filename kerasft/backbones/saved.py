@@ -60,6 +60,18 @@ def saved_folder(folder: str | os.PathLike) -> str | None:
     return None
 
 
+def model_folder(folder: str | os.PathLike) -> str:
+    """As `saved_folder`; `InputError` where there is none."""
+    place = saved_folder(folder)
+    if place is None:
+        raise InputError(
+            f"{os.fspath(folder)} holds no model: kerasft.json is neither there nor in its folder "
+            "`model`. Give the folder that `kerasft train --out` or `Pipeline.save` wrote; a run "
+            "that was interrupted has none yet."
+        )
+    return place
+
+
 def read_saved(place: str) -> Saved:
     """Read a saved pipeline; only JSON, numbers and vocabularies are read, within their bounds.
 

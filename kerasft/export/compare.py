@@ -127,6 +127,14 @@ def compare_each(adapters: Any, signatures: Any) -> float:
     return most
 
 
+def outputs_apart(pipe: Any, other: Any) -> float:
+    """How far the outputs of two pipelines of one kind are from each other on odd strings, as a
+    share of the largest."""
+    with whole_floats():
+        features = pipe.encode(probes(pipe.task))
+        return distance(other.outputs(features), None, pipe.outputs(features))
+
+
 def _cropped(got: Any, want: Any) -> tuple[np.ndarray, Any, Any]:
     """An answer without what fills it up to the longest of its batch, and twice what it should be;
     what fills it has to be nothing."""

@@ -1,6 +1,7 @@
 """What is known of an export, for all that lies beside it (`export/deploy`)."""
 
 import importlib.util
+from collections.abc import Mapping
 from typing import Any
 
 from kerasft._core import stack
@@ -22,6 +23,7 @@ def describe(
     records: list[dict[str, Any]],
     adapters: Any = None,
     run: Any = None,
+    int8: Mapping[str, Any] | None = None,
 ) -> Description:
     """What a client, a server and a model card have to know.
 
@@ -33,6 +35,7 @@ def describe(
             installed.
         adapters: several adapters on the pipeline's base (`kerasft.AdapterSet`).
         run: the run folder that the pipeline comes from, for data and scores.
+        int8: of weights in 8 bits, as `Description` has it.
     """
     task = adapters.task if adapters else pipe.task
     found = read_signatures(folder)
@@ -59,6 +62,7 @@ def describe(
         stack.versions(),
         told,
         tuple(_warm_up(found, records)) if importlib.util.find_spec("tensorflow_serving") else (),
+        int8=int8 or {},
     )
 
 

@@ -1,6 +1,7 @@
 """A pipeline as a SavedModel `NAME/VERSION/` with signatures on strings and on ids."""
 
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,7 @@ import numpy as np
 from kerasft._core import files, stack
 from kerasft._core.checks import whole
 from kerasft._core.errors import InputError
-from kerasft.export.compare import compare, compare_each
+from kerasft.export.compare import compare, compare_each, outputs_apart
 from kerasft.export.deploy.config import name_of_model
 from kerasft.export.deploy.write import write_deployment, write_extras
 from kerasft.export.describe import describe
@@ -16,6 +17,7 @@ from kerasft.export.examples import method_name
 from kerasft.export.gate import check_saved_model
 from kerasft.export.golden import write_golden
 from kerasft.export.in_c_runtime import check_in_c_runtime
+from kerasft.export.int8 import Rounded, round_weights, tracked
 from kerasft.export.reference import golden_records
 from kerasft.export.signatures import signatures_of
 
@@ -26,6 +28,7 @@ def export_saved_model(
     version: int | None = None,
     adapters: Any = None,
     run: str | os.PathLike | None = None,
+    int8: bool = False,
 ) -> str:
     """Write `folder/version/`, and compare its answers with the model's: here, and in TensorFlow's
     C runtime, in a process without Keras, as TF Serving runs it.
@@ -44,13 +47,17 @@ def export_saved_model(
         adapters: several adapters on the pipeline's base (`kerasft.AdapterSet`): each signature
             then takes `adapter`, string [batch], too.
         run: the run folder that the pipeline comes from, for the model card.
+        int8: store large matrices in 8 bits (see `round_weights`). A server makes floats of them
+            once, when it loads them. What has to be answered is then what the pipeline answers
+            with its weights so rounded, and the model card tells how far that is from its own.
 
     Returns:
         The path of the version. What a server, a client and a reader need lies in `folder/deploy`
         and in the version's `assets.extra`.
 
     Raises:
-        InputError: if the version exists, or NAME cannot stand in the path of a request.
+        InputError: if the version exists, NAME cannot stand in the path of a request, or the model
+            cannot be stored in 8 bits.
         KerasftError: if the written model does not answer as the pipeline does.
     """
     folder = os.fspath(folder)
@@ -63,17 +70,35 @@ def export_saved_model(
             f"The next free one is {max(there) + 1}."
         )
     target = files.join(folder, str(version))
+    rounded, told = (), {}
+    if int8:
+        pipe, rounded, told = _rounded(pipe, adapters)
     with files.new_folder(target) as local:
-        write_saved_model(pipe, str(local), adapters)
-        records, runtime = prove(pipe, str(local), adapters)
+        write_saved_model(pipe, str(local), adapters, rounded)
+        records, runtime = prove(pipe, str(local), adapters, rounded)
         _write_extras(pipe, str(local), adapters, runtime)
-        description = describe(pipe, name, str(local), records, adapters, run)
+        description = describe(pipe, name, str(local), records, adapters, run, told)
         write_extras(str(local), description, version)
     write_deployment(folder, description)
     return target
 
 
-def prove(pipe: Any, folder: str, adapters: Any = None) -> tuple[list[dict], dict | None]:
+def _rounded(pipe: Any, adapters: Any) -> tuple[Any, list[Rounded], dict[str, Any]]:
+    """A copy of a pipeline with weights in 8 bits, these, and what the model card says of it."""
+    if adapters:
+        raise InputError(
+            "Several adapters are exported with their base in float32, because each is compared "
+            f"with the base that it learned on. Received: int8 with {len(adapters.names)} adapters."
+            " Leave int8 out, or export the models of single adapters."
+        )
+    copy = pipe.copied()
+    rounded = round_weights(copy)
+    return copy, rounded, {"matrices": len(rounded), "difference": outputs_apart(pipe, copy)}
+
+
+def prove(
+    pipe: Any, folder: str, adapters: Any = None, rounded: Sequence[Rounded] = ()
+) -> tuple[list[dict], dict | None]:
     """Hold a SavedModel to its pipeline: its file, its answers here and in the C runtime.
 
     Returns:
@@ -85,7 +110,8 @@ def prove(pipe: Any, folder: str, adapters: Any = None) -> tuple[list[dict], dic
     import tensorflow as tf
 
     tables = adapters.variables if adapters else []
-    check_saved_model(folder, _bytes_of([*pipe.model.variables, *tables]))
+    codes = sum(one.codes.nbytes + one.scales.nbytes for one in rounded)
+    check_saved_model(folder, codes + _bytes_of([*_as_they_are(pipe, rounded), *tables]))
     signatures = tf.saved_model.load(folder).signatures
     if adapters:
         compare_each(adapters, signatures)
@@ -96,13 +122,16 @@ def prove(pipe: Any, folder: str, adapters: Any = None) -> tuple[list[dict], dic
     return records, check_in_c_runtime(folder)
 
 
-def write_saved_model(pipe: Any, folder: str, adapters: Any = None) -> None:
+def write_saved_model(
+    pipe: Any, folder: str, adapters: Any = None, rounded: Sequence[Rounded] = ()
+) -> None:
     """Write the SavedModel itself."""
     import tensorflow as tf
 
     module = tf.Module()
     # The variables by themselves: tracking the Keras model too would store every weight twice.
-    module.weights = [v.value for v in pipe.model.variables]
+    module.weights = [v.value for v in _as_they_are(pipe, rounded)]
+    module.rounded = tracked(rounded)
     module.tables = list(adapters.variables) if adapters else []
     module.tokenizer = pipe.tokenizer
     signatures = signatures_of(pipe, adapters)
@@ -112,6 +141,12 @@ def write_saved_model(pipe: Any, folder: str, adapters: Any = None) -> None:
     for name in signatures:
         names.replace_method_name(name, method_name(name))
     names.save()
+
+
+def _as_they_are(pipe: Any, rounded: Sequence[Rounded]) -> list[Any]:
+    """The variables that are stored in floats."""
+    coded = {id(one.variable) for one in rounded}
+    return [v for v in pipe.model.variables if id(v) not in coded]
 
 
 def _bytes_of(variables: list[Any]) -> int:

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from kerasft._core.errors import InputError
+from kerasft._core.int8 import to_int8
 from kerasft.backbones._surgery_kernels import put_kernel, take_kernel
 from kerasft.methods._projection import Projection
 from kerasft.methods._site_layers import ProjectionLayer
@@ -58,7 +59,7 @@ class Quantised(ProjectionLayer):
         self.bits, kernel = bits, take_kernel(base)
         self.replaces = (kernel.path,)
         matrix = self.shape.as_matrix(np.asarray(kernel).astype(np.float32))
-        codes, scales = (_eight if bits == 8 else _four)(matrix, groups)
+        codes, scales = to_int8(matrix, (0,)) if bits == 8 else _four(matrix, groups)
         self.codes = self._weight("kernel_codes", codes)
         self.scales = self._weight("kernel_scales", scales)
         self.built = True
@@ -137,12 +138,6 @@ def groups_of(shape: Projection, site: str) -> int:
         f"4 bits need an even number of inputs that parts into equal groups of {_LEAST} to "
         f"{_MOST}. Received: {site} with {inputs} inputs. Use bits: 8."
     )
-
-
-def _eight(matrix: np.ndarray, groups: int) -> tuple[np.ndarray, np.ndarray]:
-    """Codes int8 [inputs, outputs] and scales float32 [1, outputs]."""
-    scales = np.maximum(np.abs(matrix).max(axis=0, keepdims=True), 1e-30) / np.float32(127)
-    return np.rint(matrix / scales).astype(np.int8), scales.astype(np.float32)
 
 
 def _four(matrix: np.ndarray, groups: int) -> tuple[np.ndarray, np.ndarray]:

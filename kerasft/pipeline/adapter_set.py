@@ -190,7 +190,9 @@ class AdapterSet:
         rows = len(next(iter(fields.values())))
         return self._built().asked(*given.values(), tf.broadcast_to(names, [rows]))
 
-    def export(self, folder: Any, version: int | None = None, run: Any = None) -> str:
+    def export(
+        self, folder: Any, version: int | None = None, run: Any = None, int8: bool = False
+    ) -> str:
         """Write one SavedModel `folder/version/` of all adapters, and compare its answers.
 
         Every signature takes `adapter`, string [batch], too; see `Pipeline.export`. An unknown
@@ -198,11 +200,11 @@ class AdapterSet:
         each adapter's own pipeline, of a sum with this set.
 
         Raises:
-            InputError: if the version exists.
+            InputError: if the version exists, or for `int8`, which single models are exported in.
         """
         from kerasft.export import export_saved_model
 
-        return export_saved_model(self.pipe, folder, version, self, run)
+        return export_saved_model(self.pipe, folder, version, self, run, int8)
 
     # --- for the export -------------------------------------------------------------------------
 
@@ -320,6 +322,7 @@ class _Together:
         self.routes = Routes(layers | heads, changes)
         task = _OwnTask(pipe.task, own, self.routes)
         self.pipe = Pipeline(pipe.model, pipe.tokenizer, task, pipe.info)
+        self.pipe.by_place = True  # which adapter it takes
         specs = input_specs(pipe.task)
 
         def answers(*values: Any) -> dict[str, Any]:

@@ -8,7 +8,10 @@ import numpy as np
 from kerasft._core import memory
 from kerasft.backbones.crossing import input_names
 from kerasft.data.encoded import mask_of
-from kerasft.preprocessing import by_row
+from kerasft.preprocessing import by_row, in_groups
+
+# Operations that a block could do in the time that its ops take to be started, by 24.
+_STARTED = 4_000_000
 
 
 class Forward:
@@ -101,3 +104,26 @@ class Forward:
         missing = max(width - values.shape[-1], 0)
         wide = [(0, 0)] * (values.ndim - 1) + [(0, missing)]
         return np.pad(values[..., :width], wide, constant_values=self.fill.get(name, 0))
+
+
+def spare(pipe: Any) -> int:
+    """Tokens of padding that cost a CPU what one more pass of a pipeline's model does.
+
+    A pass starts some hundred ops a block, whatever they hold; a token is 24 width^2 operations.
+    """
+    return _STARTED // pipe.backbone.hidden_dim**2
+
+
+def by_length(pipe: Any, features: dict[str, Any]) -> Any:
+    """The outputs for a batch of encoded tensors, rows of like length together, in the graph.
+
+    Together as they are run windows that are read side by side, rows whose padding moves answers
+    (FNet), and those that are told by their place.
+
+    Returns:
+        As `Pipeline.run`; outputs of a token each are 0 on padding.
+    """
+    if pipe.windowed or pipe.fixed_length is not None or pipe.by_place:
+        return pipe.run(features)
+    given = {n: features[n] for n in {*pipe.inputs, "padding_mask"}}
+    return in_groups(pipe.run, given, pipe.model.output_shape[1:], spare(pipe))

@@ -1,6 +1,5 @@
 """Scores of candidate labels, and how they are learned."""
 
-from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
@@ -87,40 +86,6 @@ class CandidateAccuracy(keras.metrics.Mean):
     def get_config(self):
         """The arguments."""
         return {**super().get_config(), **self.own}
-
-
-def in_parts(
-    reduce: Callable[[dict], Any], features: dict[str, Any], size: int, shape: tuple
-) -> Any:
-    """What a function makes of many sequences, some at a time, in the graph.
-
-    Every label of every text is a sequence, so that one request would else take any amount of
-    memory.
-
-    Args:
-        reduce: features of `size` sequences -> float32 [size, *shape].
-        features: int32 [sequences, length] each.
-        size: sequences that are run together.
-        shape: of one result.
-
-    Returns:
-        float32 [sequences, *shape].
-    """
-    count = tf.shape(features["token_ids"])[0]
-    parts = (count + size - 1) // size
-    missing = [[0, parts * size - count], [0, 0]]
-    # A row that fills up has something to read, so that nothing is divided by 0.
-    fill = {"padding_mask": 1, "targets": -1}
-    given = {
-        name: tf.reshape(
-            tf.pad(values, missing, constant_values=fill.get(name, 0)),
-            [parts, size, tf.shape(values)[1]],
-        )
-        for name, values in features.items()
-    }
-    signature = tf.TensorSpec([size, *shape], tf.float32)
-    found = tf.map_fn(reduce, given, fn_output_signature=signature)
-    return tf.reshape(found, [parts * size, *shape])[:count]
 
 
 def chosen(scores: Any, labels: Any) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from kerasft._core.checks import in_range, listed, one_of, whole
 from kerasft._core.errors import InputError
 from kerasft.backbones import template_of
 from kerasft.heads import POOLINGS
-from kerasft.preprocessing import pack, ragged_ids
+from kerasft.preprocessing import in_groups, pack, ragged_ids
 from kerasft.tasks import _candidates, _language, _writers
 from kerasft.tasks._embedding import EmbeddingHead
 from kerasft.tasks._losses import TokenLoss
@@ -278,6 +278,7 @@ class ZeroShotClassification:
         for name in ("row", "lost"):
             given.pop(name, None)
 
+        # Every label of every text is a sequence: run at once, one request would take any memory.
         def entailed(part: dict) -> Any:
             return tf.cast(pipe.run(part)[:, index], tf.float32)
 
@@ -285,11 +286,11 @@ class ZeroShotClassification:
             return -_writers.token_nll(pipe.run(part), part["targets"])[:, 0]
 
         if self.through == "entailment":
-            return _candidates.in_parts(entailed, given, 32, ())
+            return in_groups(entailed, given, (), pipe.spare, most=32)
         if self.through == "likelihood":
-            return _candidates.in_parts(likely, given, 8, ())
+            return in_groups(likely, given, (), pipe.spare, most=8)
         width = (pipe.model.output_shape[-1],)
-        vectors = _candidates.in_parts(pipe.run, given, 32, width)
+        vectors = in_groups(pipe.run, given, width, pipe.spare, most=32)
         rows = ragged.rows_of(labels)
         starts = tf.cast(labels.row_splits[:-1], tf.int32) + tf.range(labels.nrows(tf.int32))
         texts = tf.gather(vectors, tf.gather(starts, rows))

@@ -55,8 +55,8 @@ class Fake:
         self.asked.append(data)
         return self
 
-    def export(self, folder, version=None, run=None):
-        self.asked.append((folder, version, run))
+    def export(self, folder, version=None, run=None, int8=False):
+        self.asked.append((folder, version, run, int8))
         return f"{folder}/{version or 1}"
 
     def quickstart(self, out):
@@ -234,9 +234,10 @@ def test_rank_prints_one_json_line_a_candidate_and_nothing_else(fake, tmp_path, 
     assert json.loads(line) == {"text": texts[1], "score": 0.5, "index": 1} and texts[1] in line
 
 
-def test_export_prints_the_path(fake, capsys):
-    assert run(["export", "runs/a", "saved_models/a", "--version", "3"]) == 0
-    assert fake.asked == ["runs/a", ("saved_models/a", 3, "runs/a")]
+@pytest.mark.parametrize("more", [[], ["--int8"]])
+def test_export_prints_the_path(fake, capsys, more):
+    assert run(["export", "runs/a", "saved_models/a", "--version", "3", *more]) == 0
+    assert fake.asked == ["runs/a", ("saved_models/a", 3, "runs/a", bool(more))]
     assert capsys.readouterr().out == "saved_models/a/3\n"
 
 

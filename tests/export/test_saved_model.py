@@ -176,7 +176,7 @@ def test_beside_it_lie_labels_and_versions(kind, exported):
 def quick(monkeypatch, kind):
     """A pipeline whose export writes next to nothing, for tests of folders."""
 
-    def write(pipe, folder, adapters):
+    def write(pipe, folder, *_):
         Path(folder, "saved_model.pb").write_bytes(b"x")
 
     monkeypatch.setattr(saved_model, "write_saved_model", write)

@@ -9,7 +9,7 @@ from kerasft import InputError
 from kerasft.backbones.huggingface import Head
 from kerasft.data import encode_rows, encoder, feed_of
 from kerasft.tasks import TextClassification, ZeroShotClassification
-from kerasft.tasks._candidates import CandidateLoss, chosen, in_parts, scored
+from kerasft.tasks._candidates import CandidateLoss, chosen, scored
 from kerasft.testing import _rig, tiny
 
 LABELS = ("good", "bad", "free")
@@ -195,16 +195,3 @@ def test_many_labels_are_weighed_some_at_a_time(pipes, way):
         np.testing.assert_allclose(answer["probabilities"], meant / meant.sum(), atol=1e-5)
     none = pipe.predict([(text, []) for text in TEXTS])
     assert none == [{"label": "", "probabilities": []}] * len(TEXTS)
-
-
-def test_sequences_are_run_in_parts_of_one_size():
-    seen = []
-
-    def reduce(part):
-        seen.append(part["token_ids"].shape)
-        return tf.cast(tf.reduce_sum(part["token_ids"], axis=1), tf.float32)
-
-    ids = np.arange(33 * 4, dtype=np.int32).reshape(33, 4)
-    found = in_parts(reduce, {"token_ids": tf.constant(ids)}, 8, ())
-    np.testing.assert_array_equal(found, ids.sum(axis=1))
-    assert {shape[0] for shape in seen} == {8}

@@ -320,7 +320,7 @@ def test_another_recipe_is_refused_with_what_differs(recipe, begun):
 
 def test_many_differences_are_counted(recipe, begun):
     other = recipe.replace("training={epochs: 9, batch_size: 1, dropout: 0.5, warmup: 0.5}")
-    assert "and 4 more" in refused(other, begun)
+    assert "and 5 more" in refused(other, begun)
 
 
 def test_other_data_are_refused(recipe, begun, make_rows, write_csv, tmp_path):

@@ -65,6 +65,7 @@ def model_card(
     versions: Mapping[str, str],
     run: Mapping[str, Any] | None = None,
     version: int | None = None,
+    int8: Mapping[str, Any] | None = None,
 ) -> str:
     """The model card in Markdown.
 
@@ -74,6 +75,7 @@ def model_card(
         versions: library -> version that the export was made with.
         run: what `read_run` gives; the card says so where there is none.
         version: the number of the export.
+        int8: of weights in 8 bits, as `Description` has it.
 
     Returns:
         Markdown. What only people know (licence, intended use) is left to be filled in.
@@ -88,6 +90,7 @@ def model_card(
         "Data": _data(run.get("split"), run.get("report", {})),
         "Recipe": _recipe(run.get("recipe"), run.get("report", {})),
         "Metrics": _metrics(run.get("report")),
+        **({"Weights": _weights(int8)} if int8 else {}),
         "Limits": _limits(task),
         "Licence and use": [
             f"- Licence of the model: {_TODO}",
@@ -168,6 +171,14 @@ def _metrics(report: Mapping[str, Any] | None) -> list[str]:
         body = [(n, *(_number(s.get(h)) for h in heads)) for n, s in per_class.items()]
         lines += ["", *_table(("class", *heads), body)]
     return lines
+
+
+def _weights(int8: Mapping[str, Any]) -> list[str]:
+    return [
+        f"{int8['matrices']} matrices are stored in 8 bits, with one scale an output or a row; all "
+        "other weights as floats. The scores above are those of the float weights. On odd texts "
+        f"the outputs of both differ by at most {int8['difference']:.2%} of the largest."
+    ]
 
 
 def _limits(task: Mapping[str, Any]) -> list[str]:

@@ -37,6 +37,8 @@ class Description:
         requests: warm-up requests for `write_warmup`; no file is written where there are none.
         server: what a server needs; the defaults of `Deployment` when None.
         batching: arguments of `batching_config`.
+        int8: of weights in 8 bits, how many `matrices` they are, and the largest `difference` of an
+            output from those of the float weights, as a share of the largest; empty otherwise.
 
     Raises:
         InputError: for a name or a value that a server or Kubernetes does not take. So an export
@@ -56,6 +58,7 @@ class Description:
     requests: tuple[warmup.Request, ...] = ()
     server: Deployment | None = None
     batching: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    int8: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
         if self.server is None:
@@ -137,8 +140,9 @@ def write_extras(
     if description.run.get("reference"):
         written.append(files.join(place, REFERENCE))
         files.write_json(written[-1], description.run["reference"])
+    given = description
     told = card.model_card(
-        description.name, description.task, description.libraries, description.run, version
+        given.name, given.task, given.libraries, given.run, version, int8=given.int8
     )
     written.append(files.join(place, card.PLACE))
     files.write_text(written[-1], told)
