@@ -174,7 +174,7 @@ def test_no_half_an_export(refuses, trained, monkeypatch, tmp_path, there, save)
 def sloppy(monkeypatch):
     """An export that is written in no time: what is checked afterwards is the matter here."""
 
-    def write(pipe, folder, adapters):
+    def write(pipe, folder, adapters, rounded):
         Path(folder, "saved_model.pb").write_bytes(b"x")
 
     monkeypatch.setattr(saved_model, "write_saved_model", write)

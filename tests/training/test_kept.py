@@ -119,6 +119,18 @@ def test_states_of_another_row_are_caught(monkeypatch):
         test_the_steps_are_those_of_the_whole_model("texts", "head-only")
 
 
+def test_a_frozen_part_runs_without_dropout_and_what_learns_with_it():
+    pipe = _rig.pipeline("bert", UPPER_LORA, TASKS["texts"], dropout=0.5)
+    kept, rows = kept_of(pipe.model), _rig.feed(pipe).rows
+    states = kept.rows(rows).states
+    np.testing.assert_array_equal(kept.rows(rows).states, states)
+    x = kept.rows(rows).batch(np.arange(3))
+    given = {i.name: tf.constant(x[i.name]) for i in kept.model.inputs}
+    still, drawn = (np.asarray(kept.model(given, training=t)) for t in (False, True))
+    np.testing.assert_allclose(still, pipe.outputs({n: x[n] for n in pipe.inputs}), atol=1e-5)
+    assert np.abs(drawn - still).max() > 1e-3
+
+
 def test_states_may_lie_on_disk(monkeypatch):
     pipe = _rig.pipeline("bert", "head-only", TASKS["texts"])
     kept, rows = kept_of(pipe.model), _rig.feed(pipe).rows
