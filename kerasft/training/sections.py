@@ -162,8 +162,8 @@ class Training(Section):
 
     epochs: Whole = Field(3, ge=1, description="a whole number, at least 1")
     batch_size: Whole = Field(32, ge=1, description="a whole number, at least 1")
-    reuse_frozen: bool = Field(True, description="true or false")
     gradient_accumulation: Whole = Field(1, ge=1, description="a whole number, at least 1")
+    reuse_frozen: bool = Field(True, description="true or false")
     learning_rate: Real | None = Field(None, gt=0, description="a number above 0, or null")
     head_learning_rate: Real | None = Field(None, gt=0, description="a number above 0, or null")
     layer_decay: Real | None = Field(

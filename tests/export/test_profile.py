@@ -14,7 +14,7 @@ from kerasft.export.describe import describe
 from kerasft.export.profile import NAME, Feature, Reference, reference_of, unknown_id
 from kerasft.export.signatures import tokenized
 from kerasft.metrics.drift import binned
-from kerasft.serving.monitor.tail import records
+from kerasft.serving.tfrecord import records
 from kerasft.testing import tiny
 from kerasft.testing._rig import sample
 
