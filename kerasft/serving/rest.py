@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 from urllib.parse import unquote
 
-from aiohttp import web
+from aiohttp import HttpVersion10, web
 from aiohttp.http_exceptions import BadHttpMessage
 
 from kerasft.serving import descriptions, json_form
@@ -69,6 +69,8 @@ class Rest:
     async def handle(self, request: web.BaseRequest) -> web.Response:
         """The answer to a request."""
         path = request.rel_url.raw_path
+        if request.version < HttpVersion10:  # a line without a version is read as HTTP/0.9
+            return _answer(505, json_form.problem("HTTP/1.1 is spoken here."))
         for host in request.headers.getall("Host", ()):
             if not self._hosts.answers_to(host):
                 told = f"Nobody here is called {host[:100]}. Start the server with: --allowed-host"

@@ -87,6 +87,11 @@ def test_a_page_that_points_its_name_here_reads_nothing(shared, path):
     assert raw(shared, f"GET {path} HTTP/1.0\r\n\r\n".encode()).split()[1] == b"200"
 
 
+def test_a_line_without_a_version_is_not_answered_with_a_page(shared):
+    assert error_of(raw(shared, b"GET /\r\n\r\n"))[0] == 505
+    assert raw(shared, b"GET / HTTP/1.0\r\n\r\n").split()[1] == b"200"
+
+
 def test_other_names_can_be_allowed(folder):
     with Running(folder, hosts=("desk.lan",)) as running:
         for host, status in (("desk.lan:1", 200), ("localhost", 200), ("evil.example", 403)):
