@@ -26,6 +26,10 @@ SKIPS = {
 }
 
 
+def pytest_addoption(parser):
+    parser.addoption("--graphs", action="store_true", help="run every step in a graph")
+
+
 def pytest_configure(config):
     config.addinivalue_line(
         "markers", "contract(suite, of): one of `of` members of a contract suite"
@@ -63,6 +67,21 @@ def seeded():
     """The same random numbers for every test, whatever ran before it."""
     if "keras" in sys.modules:
         sys.modules["keras"].utils.set_random_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def eager_steps(request):
+    """Steps run operation by operation: three of them are over sooner than their graph is made.
+
+    What is of the graph itself is tried in one by the mark `graph`, and all is with `--graphs`.
+    Exports are graphs either way.
+    """
+    tf = sys.modules.get("tensorflow")
+    if tf is not None:
+        graph = request.config.getoption("graphs") or any(
+            request.node.get_closest_marker(mark) for mark in ("graph", "slow")
+        )
+        tf.config.run_functions_eagerly(not graph)
 
 
 @pytest.fixture(scope="module")

@@ -215,6 +215,7 @@ def test_tokens_that_were_added_keep_their_ids(copy_of):
     assert ids_of(tokenizer_of(folder), ["<tool>"]) == [[319]]
 
 
+@pytest.mark.graph
 @pytest.mark.parametrize("name", ["xlm-roberta", "bert", "smollm2"])
 def test_a_seed_that_is_set_later_does_no_harm(copy_of, name):
     """TF Text forgets SentencePiece models when a seed is set, unless they have a name."""

@@ -40,6 +40,8 @@ KINDS = ("bert", "albert", "deberta_v3", "f_net", "gpt2", "qwen3", "gemma")
 EVERY = tuple(family.name for family in FAMILIES if family.kind != "encoder-decoder")
 # A few steps take a moment, the graph of them many seconds: it is made for all in the slow tier.
 ALL = tuple(name for name in METHOD_PARTS if name != "replicas in a graph")
+# Held in a graph on BERT: the simplest, and what does something of its own at every step.
+IN_GRAPH = (LoRA(), GradualUnfreezing(), AdaLoRA(rank=5, initial_rank=6), PromptTuning(5))
 CHOSEN = ("config", "identity", "trainable")
 TRAINED = (*CHOSEN, "training")
 MERGED = (*CHOSEN, "merge")
@@ -235,7 +237,13 @@ def label(member: Member) -> str:
 NEW = sorted(set(registry.names()) - {member.method.name for member in MEMBERS})
 MEMBERS += tuple(Member(registry.get(name)(), None, {"": CHOSEN, "bert": ALL}) for name in NEW)
 PAIRS = [
-    pytest.param(member, family, member.parts_on(family), id=f"{label(member)}-{family}")
+    pytest.param(
+        member,
+        family,
+        member.parts_on(family),
+        id=f"{label(member)}-{family}",
+        marks=[pytest.mark.graph] * (family == "bert" and member.method in IN_GRAPH),
+    )
     for member in MEMBERS
     for family in EVERY
     if member.parts_on(family)

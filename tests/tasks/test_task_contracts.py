@@ -173,7 +173,13 @@ REPLICAS = (
     "long texts",
 )
 # A few steps take a moment, the graph of them many seconds. Negatives come from all replicas.
-IN_GRAPH = ("single-label", "search with hard negatives")
+REPLICAS_IN_GRAPH = ("single-label", "search with hard negatives")
+# One member of each task, on one device.
+IN_GRAPH = {
+    *((name, "bert") for name in (*REPLICAS, "relations", "asked labels", "similarity")),
+    ("packed chats", "gpt2"),
+    ("summaries", "bart"),
+}
 LIGHT = ("config", "fields", "model", "loss", "metrics", "judged", "decode")
 ELSEWHERE = {
     ("single-label", "gpt2"),
@@ -206,7 +212,12 @@ def supported(name, family):
 
 
 PAIRS = [
-    pytest.param(name, family.name, id=f"{name.replace(' ', '_')}-{family.name}")
+    pytest.param(
+        name,
+        family.name,
+        id=f"{name.replace(' ', '_')}-{family.name}",
+        marks=[pytest.mark.graph] * ((name, family.name) in IN_GRAPH),
+    )
     for name in MEMBERS
     for family in FAMILIES
     if supported(name, family)
@@ -221,7 +232,7 @@ PAIRS += [pytest.param(name, "bert", id=f"{name}-bert") for name in NEW]
 def always(part, name, family):
     """Whether a part runs without `-m slow`."""
     if part == "replicas in a graph":
-        return name in IN_GRAPH and family == "bert"
+        return name in REPLICAS_IN_GRAPH and family == "bert"
     return part != "replicas" or name in REPLICAS
 
 
@@ -233,6 +244,10 @@ def test_contract(name, family):
     parts = tuple(TASK_PARTS) if whole else (*LIGHT, "encode")
     parts = tuple(p for p in parts if always(p, name, family))
     assert check_task(task, family, outputs=outputs, parts=parts) == dict.fromkeys(parts, "passed")
+
+
+def test_a_member_of_each_task_is_held_in_a_graph():
+    assert {MEMBERS[name][0].name for name, _ in IN_GRAPH} == set(registry.names()) - set(NEW)
 
 
 @pytest.mark.slow
