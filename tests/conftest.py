@@ -73,15 +73,16 @@ def seeded():
 def eager_steps(request):
     """Steps run operation by operation: three of them are over sooner than their graph is made.
 
-    What is of the graph itself is tried in one by the mark `graph`, and all is with `--graphs`.
-    Exports are graphs either way.
+    What is of the graph itself is tried in one by the mark `graph`, long loops are (generation),
+    and all is with `--graphs`. Exports are graphs either way.
     """
     tf = sys.modules.get("tensorflow")
     if tf is not None:
-        graph = request.config.getoption("graphs") or any(
-            request.node.get_closest_marker(mark) for mark in ("graph", "slow")
+        marked = any(request.node.get_closest_marker(mark) for mark in ("graph", "slow"))
+        long = request.path.parent.name == "generation"
+        tf.config.run_functions_eagerly(
+            not (marked or long or request.config.getoption("graphs"))
         )
-        tf.config.run_functions_eagerly(not graph)
 
 
 @pytest.fixture(scope="module")

@@ -85,7 +85,7 @@ class Sites:
         """The projections of the given roles, block by block.
 
         Args:
-            roles: of `ROLES`.
+            roles: of `ROLES`; all that there are where empty.
             blocks: numbers or names of blocks (see `chosen`); all where empty.
 
         Raises:
@@ -96,7 +96,7 @@ class Sites:
             if role not in known:
                 one_of("targets", role, known)
         within = self.chosen(blocks)
-        return [b.projections[r] for b in within for r in roles if r in b.projections]
+        return [b.projections[r] for b in within for r in roles or known if r in b.projections]
 
     def chosen(self, blocks: tuple[str | int, ...]) -> tuple[Block, ...]:
         """Blocks by number from 0 (from -1 downwards: from the last), or by name; all where empty.

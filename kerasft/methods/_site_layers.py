@@ -146,7 +146,7 @@ def kernel_and_bias(layer: Any) -> tuple[np.ndarray, np.ndarray | None]:
 def roles(targets: Any) -> tuple[str, ...]:
     """`targets` as a tuple, if it is a list of roles; `InputError` if it is not."""
     known = isinstance(targets, (list, tuple)) and all(t in ROLES for t in targets)
-    if targets and known:
+    if known:
         return tuple(targets)
     wrong = next((t for t in targets if t not in ROLES), "") if targets else ""
     raise InputError(

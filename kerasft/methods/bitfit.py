@@ -41,8 +41,7 @@ class BitFit:
     blocks: tuple[int | str, ...] = ()
 
     def __post_init__(self):
-        if self.targets:
-            roles(self.targets)
+        roles(self.targets)
 
     def apply(self, backbone: Any) -> Any:
         """Freeze all but the biases."""

@@ -19,9 +19,9 @@ class IA3:
 
     Args:
         targets: the projections that are rescaled, of `query`, `key`, `value`, `output`, `gate`,
-            `up`, `down`, and `cross_query` ... in an encoder-decoder. At `down` the inputs are
-            (l [inputs]), which are the feed-forward's inner activations; elsewhere the outputs,
-            before an activation (l [outputs]).
+            `up`, `down`, and `cross_query` ... in an encoder-decoder; all where empty. At `down`
+            the inputs are (l [inputs]), which are the feed-forward's inner activations; elsewhere
+            the outputs, before an activation (l [outputs]).
         blocks: numbers or names of the blocks that are rescaled; all where empty.
 
     Raises:

@@ -44,7 +44,7 @@ class LoRA:
         alpha: the update is scaled by alpha / rank.
         dropout: share of the update's inputs dropped in training, 0 to 1.
         targets: the projections that get an update, of `query`, `key`, `value`, `output`,
-            `gate`, `up`, `down`, and `cross_query` ... in an encoder-decoder.
+            `gate`, `up`, `down`, and `cross_query` ... in an encoder-decoder; all where empty.
         blocks: numbers or names of the blocks that get updates; all where empty.
         scaling: `standard`, or `rslora`, which keeps the size of the update at high ranks.
         start: `uniform` draws A and sets B to 0; `pissa` as above. Weight decay pulls A and B of
@@ -68,11 +68,11 @@ class LoRA:
     """
 
     name: ClassVar[str] = "lora"
-    learning_rate: ClassVar[float] = 2e-3
-    rank: int = 8
+    learning_rate: ClassVar[float] = 1e-3
+    rank: int = 4
     alpha: float = 16.0
     dropout: float = 0.0
-    targets: tuple[str, ...] = ("query", "value")
+    targets: tuple[str, ...] = ()
     blocks: tuple[int | str, ...] = ()
     scaling: str = "standard"
     start: str = "uniform"

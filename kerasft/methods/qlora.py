@@ -39,12 +39,12 @@ class QLoRA:
     """
 
     name: ClassVar[str] = "qlora"
-    learning_rate: ClassVar[float] = 2e-3
+    learning_rate: ClassVar[float] = 1e-3
     bits: int = 4
-    rank: int = 8
+    rank: int = 4
     alpha: float = 16.0
     dropout: float = 0.0
-    targets: tuple[str, ...] = ("query", "value")
+    targets: tuple[str, ...] = ()
     blocks: tuple[int | str, ...] = ()
 
     def __post_init__(self):

@@ -30,7 +30,7 @@ class VeRA:
         seed: A and B are drawn from it, uniform within sqrt(6 / inputs) and sqrt(6 / rank).
         d_initial: what all numbers of d are at the start.
         targets: the projections that get an update, of `query`, `key`, `value`, `output`,
-            `gate`, `up`, `down`, and `cross_query` ... in an encoder-decoder.
+            `gate`, `up`, `down`, and `cross_query` ... in an encoder-decoder; all where empty.
         blocks: numbers or names of the blocks that get updates; all where empty.
 
     Raises:

@@ -211,6 +211,7 @@ def test_nothing_is_remembered_of_the_words_that_a_server_is_asked(exported, nam
     assert "LookupTableFindV2" in ops and "LookupTableInsertV2" not in ops
 
 
+@pytest.mark.graph
 def test_kerashub_remembers_them():
     """Why byte pairs are merged by code of ours: KerasHub puts each new word into a table."""
     import keras_hub

@@ -114,7 +114,7 @@ def test_a_chain_takes_the_highest_rate_and_trains_both():
     assert {v.path.rsplit("/", 1)[-1] for v in trained} == {"ia3_l", "bias", "beta"}
 
 
-@pytest.mark.parametrize("targets", [(), "key", ("key", "dwon")])
+@pytest.mark.parametrize("targets", [None, "key", ("key", "dwon")])
 def test_wrong_targets(targets):
     with pytest.raises(InputError, match="`targets` is a list of projections"):
         IA3(targets=targets)

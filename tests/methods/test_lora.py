@@ -125,7 +125,7 @@ def test_dropout_is_on_the_update_only_and_in_training_only():
         ({"rank": 0}, "`rank` must be a whole number, at least 1"),
         ({"alpha": 0}, "`alpha` must be more than 0"),
         ({"dropout": 1.0}, "`dropout` must be at least 0 and at most 0.999"),
-        ({"targets": ()}, "`targets` is a list of projections"),
+        ({"targets": None}, "`targets` is a list of projections"),
         ({"targets": "query"}, "`targets` is a list of projections"),
     ],
 )

@@ -188,7 +188,10 @@ def test_wrong_options(options, message):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"ranks": {"key": 3}}, "`ranks` must be one of: .*blocks.0.query.*Received: ranks='key'"),
+        (
+            {"ranks": {"key": 3}, "targets": ("query", "value")},
+            "`ranks` must be one of: .*blocks.0.query.*Received: ranks='key'",
+        ),
         ({"ranks": {"blocks.7.query": 3}}, "`ranks` must be one of"),
         ({"rank": 17}, "blocks.0.query has 16 inputs and 16 outputs, so at most 16.*rank=17"),
         ({"ranks": {"blocks.1.value": 17}}, "blocks.1.value has 16 inputs"),

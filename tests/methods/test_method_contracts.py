@@ -102,8 +102,11 @@ def chained(backbone: Any) -> set[str]:
 
 def updates(backbone: Any, method: Any) -> set[str]:
     """The two matrices of each update."""
-    blocks = range(len(sites(backbone).blocks))
-    names = [f"blocks_{i}_{role}_lora" for i in blocks for role in method.targets]
+    names = [
+        f"blocks_{block.index}_{role}_lora"
+        for block in sites(backbone).blocks
+        for role in method.targets or block.projections
+    ]
     return {f"{name}/{matrix}" for name in names for matrix in ("lora_a", "lora_b")}
 
 

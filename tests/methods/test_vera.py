@@ -100,7 +100,7 @@ def test_an_adapter_file_holds_the_vectors_alone(tmp_path):
         ({"rank": 0}, "`rank` must be a whole number, at least 1"),
         ({"seed": -1}, "`seed` must be a whole number, at least 0"),
         ({"d_initial": 0}, "`d_initial` must be more than 0"),
-        ({"targets": ()}, "`targets` is a list of projections"),
+        ({"targets": None}, "`targets` is a list of projections"),
     ],
 )
 def test_wrong_options(options, message):

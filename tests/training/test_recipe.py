@@ -91,7 +91,7 @@ def test_an_unknown_method_is_found_when_it_is_built():
 
 @pytest.mark.parametrize(
     ("method", "rate"),
-    [("full", 5e-5), ("freeze", 5e-5), ("lora", 2e-3), ("lora.v1", 2e-3), ({"name": "lora"}, 2e-3)],
+    [("full", 5e-5), ("freeze", 5e-5), ("lora", 1e-3), ("lora.v1", 1e-3), ({"name": "lora"}, 1e-3)],
 )
 def test_the_rate_suits_the_method(method, rate):
     recipe = Recipe(data=DATA)
@@ -100,7 +100,7 @@ def test_the_rate_suits_the_method(method, rate):
 
 
 def test_the_rate_of_the_recipe_is_that_of_its_method():
-    assert Recipe(data=DATA, method="lora").learning_rate() == 2e-3
+    assert Recipe(data=DATA, method="lora").learning_rate() == 1e-3
 
 
 def test_texts_of_numbers_and_numbers_of_numpy_are_numbers():
