@@ -113,9 +113,33 @@ def run(job: dict[str, Any], args: argparse.Namespace) -> None:
     print(job, {key: round(value, 4) for key, value in found.items()}, flush=True)
 
 
+def weak() -> dict[str, str]:
+    """What `kerasft methods` says of each method whose mean score is below that of `head-only`."""
+    scores: dict[str, list[float]] = {}
+    for data in DATA:
+        found: dict[str, list[float]] = {}
+        for row in rows_of(data):
+            found.setdefault(row["method"], []).append(row["score"])
+        for name, own in found.items():
+            scores.setdefault(name, []).append(sum(own) / len(own))
+    means = {n: sum(s) / len(s) for n, s in scores.items() if len(s) == len(DATA)}
+    least = means["head-only"]
+    return {
+        name: f"Weak on small encoders: mean score {mean:.2f}, head-only {least:.2f}."
+        for name, mean in means.items()
+        if mean < least
+    }
+
+
+def rows_of(data: str) -> list[dict[str, Any]]:
+    """The runs on one data set."""
+    rows = [json.loads(p.read_text(encoding="utf-8")) for p in sorted(PLACE.glob("*.json"))]
+    return [row for row in rows if row["data"] == data]
+
+
 def table() -> Path:
     """The run file of all runs: means over seeds, and the two bounds on LoRA."""
-    rows = [json.loads(p.read_text(encoding="utf-8")) for p in sorted(PLACE.glob("*.json"))]
+    rows = [row for data in DATA for row in rows_of(data)]
     values, bounds = {}, []
     means: dict[tuple[str, str], float] = {}
     for data in DATA:

@@ -80,9 +80,7 @@ def eager_steps(request):
     if tf is not None:
         marked = any(request.node.get_closest_marker(mark) for mark in ("graph", "slow"))
         long = request.path.parent.name == "generation"
-        tf.config.run_functions_eagerly(
-            not (marked or long or request.config.getoption("graphs"))
-        )
+        tf.config.run_functions_eagerly(not (marked or long or request.config.getoption("graphs")))
 
 
 @pytest.fixture(scope="module")

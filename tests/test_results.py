@@ -48,6 +48,14 @@ def test_the_page_is_what_the_runs_give():
     assert page == results.render(BENCHMARKS / "runs"), "run python benchmarks/make_results.py"
 
 
+def test_methods_that_were_weak_say_so(monkeypatch):
+    from kerasft.methods import registry
+
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    said = {n: getattr(registry.get(n), "remark", "") for n in registry.names()}
+    assert load("methods").weak() == {n: remark for n, remark in said.items() if remark}
+
+
 @pytest.mark.parametrize("path", sorted((BENCHMARKS / "runs").glob("*.json")), ids=lambda p: p.stem)
 def test_a_run_says_only_what_it_may(path):
     text = path.read_text(encoding="utf-8")

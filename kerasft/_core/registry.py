@@ -91,10 +91,9 @@ class Registry:
         return _plain(member)
 
     def describe(self) -> dict[str, str]:
-        """First line of each member's docstring by name."""
-        return {
-            n: (c.__doc__ or "").strip().splitlines()[0] for n, c in sorted(self._scan().items())
-        }
+        """First line of each member's docstring by name, and its remark, where it has one."""
+        lines = {n: (c.__doc__ or "").strip().splitlines()[0] for n, c in self._scan().items()}
+        return {n: f"{lines[n]} {self._remark(n)}".rstrip() for n in sorted(lines)}
 
     def explain(self, name: str) -> str:
         """A member's docstring: its formula, options and source; and what it sets by default.
@@ -108,7 +107,12 @@ class Registry:
         member = self.get(name)
         text = inspect.cleandoc(member.__doc__ or "")
         rate = vars(member).get("learning_rate")
-        return f"{text}\n\nLearning rate by default: {rate:g}" if isinstance(rate, float) else text
+        told = f"Learning rate by default: {rate:g}" if isinstance(rate, float) else ""
+        return "\n\n".join(part for part in (text, told, self._remark(name)) if part)
+
+    def _remark(self, name: str) -> str:
+        """What was measured and a user should know before the choice: `remark` of the class."""
+        return getattr(self.get(name), "remark", "")
 
     def _scan(self) -> dict[str, type]:
         if not self._scanned:

@@ -55,6 +55,12 @@ def test_a_file_in_the_room_is_found(fruit):
     assert fruit.get("apple") is fruit.get("apple.v1")
 
 
+def test_what_was_measured_is_told_with_it(fruit, monkeypatch):
+    monkeypatch.setattr(fruit.get("apple"), "remark", "Sour before autumn.", raising=False)
+    assert fruit.describe() == {"apple": "An apple a day. Sour before autumn."}
+    assert fruit.explain("apple").endswith("\n\nSour before autumn.")
+
+
 def test_build_and_config_are_inverse(fruit):
     apple = fruit.build({"name": "apple", "size": 3, "colours": ["green", "red"]})
     assert apple.colours == ("green", "red")

@@ -263,12 +263,13 @@ def test_all_is_told_of_one(command, name, capsys):
     """What it is, an example, and of a method where it comes from and its rate."""
     assert run([command, name]) == 0
     said = capsys.readouterr().out
-    listed = {"tasks": kerasft.tasks, "methods": kerasft.methods}[command].registry.describe()
-    assert said.startswith(listed[name]) and "Example:" in said
+    member = {"tasks": kerasft.tasks, "methods": kerasft.methods}[command].registry.get(name)
+    assert said.startswith(member.__doc__.splitlines()[0]) and "Example:" in said
+    assert said.endswith(getattr(member, "remark", "") + "\n")
     if command == "methods":
         assert "Reference" in said
-        rate = vars(kerasft.methods.registry.get(name)).get("learning_rate")
-        assert not isinstance(rate, float) or said.endswith(f"by default: {rate:g}\n")
+        rate = vars(member).get("learning_rate")
+        assert not isinstance(rate, float) or f"\nLearning rate by default: {rate:g}\n" in said
 
 
 def test_an_unknown_one_is_refused(capsys):

@@ -2,7 +2,6 @@
 
 import mmap
 import os
-import random
 import sys
 from pathlib import Path
 
@@ -124,7 +123,7 @@ def test_more_of_them(texts):
 @pytest.mark.parametrize(
     ("place", "name", "wrong", "family", "seen"),
     [
-        (json_form, "problem", lambda message: b'{"message": "no"}', "broken_json", "with the body"),
+        (json_form, "problem", lambda message: b'{"message": "no"}', "cut_json", "with the body"),
         (connections.Hosts, "answers_to", lambda self, header: True, "hosts", "hosts: 200"),
         (rest, "http_status", lambda code: 500, "broken_json", "500, not"),
         (json_form, "parse", lambda body: {"instances": ["a"]}, "deep", "deep: 200"),
