@@ -45,7 +45,7 @@ class Compacter:
     """
 
     name: ClassVar[str] = "compacter"
-    learning_rate: ClassVar[float] = 3e-3
+    learning_rate: ClassVar[float] = 1e-2
     placement: str = "houlsby"
     size: int = 24
     parts: int = 4

@@ -35,7 +35,7 @@ class IA3:
     """
 
     name: ClassVar[str] = "ia3"
-    learning_rate: ClassVar[float] = 3e-3
+    learning_rate: ClassVar[float] = 1e-2
     targets: tuple[str, ...] = ("key", "value", "down")
     blocks: tuple[int | str, ...] = ()
 

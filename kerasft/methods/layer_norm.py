@@ -28,7 +28,7 @@ class LayerNorm:
     """
 
     name: ClassVar[str] = "layer-norm"
-    learning_rate: ClassVar[float] = 1e-3
+    learning_rate: ClassVar[float] = 3e-3
     blocks: tuple[int | str, ...] = ()
 
     def apply(self, backbone: Any) -> Any:

@@ -46,7 +46,7 @@ class PromptTuning:
     """
 
     name: ClassVar[str] = "prompt-tuning"
-    learning_rate: ClassVar[float] = 1e-2
+    learning_rate: ClassVar[float] = 3e-2
     virtual_tokens: int = 20
     start: str = "vocabulary"
     start_ids: tuple[int, ...] = ()

@@ -44,7 +44,7 @@ class VeRA:
     """
 
     name: ClassVar[str] = "vera"
-    learning_rate: ClassVar[float] = 4e-3
+    learning_rate: ClassVar[float] = 1.5e-2
     rank: int = 256
     seed: int = 0
     d_initial: float = 0.1

@@ -109,7 +109,7 @@ def lowest(layer):
 
 def test_a_chain_takes_the_highest_rate_and_trains_both():
     chain = registry.build({"name": "chain", "methods": ["ia3", "bitfit"]})
-    assert chain == Chain((IA3(), BitFit())) and chain.learning_rate == 3e-3
+    assert chain == Chain((IA3(), BitFit())) and chain.learning_rate == 1e-2
     trained = chain.apply(tiny.backbone("bert")).trainable_variables
     assert {v.path.rsplit("/", 1)[-1] for v in trained} == {"ia3_l", "bias", "beta"}
 

@@ -175,7 +175,7 @@ def test_a_head_of_a_checkpoint_is_no_new_one(make_recipe, two_blocks):
 
 
 def test_each_method_of_a_chain_has_its_own_rate(build):
-    """`ia3` 3e-3 in the first block, `lora` 1e-3 in the second."""
+    """`ia3` 1e-2 in the first block, `lora` 1e-3 in the second."""
     chain = Chain((LoRA(blocks=(1,), plus=2.0), IA3(blocks=(0,))))
     assert chain.learning_rate == IA3.learning_rate > LoRA.learning_rate
     slower = LoRA.learning_rate / IA3.learning_rate
