@@ -133,6 +133,7 @@ def test_padding_is_the_tokenizers_own():
     assert set(seen[0]["token_ids"][:, -4:].reshape(-1)) == {1}, "also up to a fixed width"
 
 
+@pytest.mark.graph
 def test_outputs_of_tokens_are_reduced_batch_by_batch():
     task = TokenClassification(labels=("LOC", "PER"), max_length=12, overlap=0)
     model = task.build(adapt(tiny.backbone("bert"), "full"))
