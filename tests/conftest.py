@@ -69,8 +69,8 @@ def seeded():
         sys.modules["keras"].utils.set_random_seed(0)
 
 
-@pytest.fixture(autouse=True)
-def eager_steps(request):
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item):
     """Steps run operation by operation: three of them are over sooner than their graph is made.
 
     What is of the graph itself is tried in one by the mark `graph`, long loops are (generation),
@@ -78,9 +78,9 @@ def eager_steps(request):
     """
     tf = sys.modules.get("tensorflow")
     if tf is not None:
-        marked = any(request.node.get_closest_marker(mark) for mark in ("graph", "slow"))
-        long = request.path.parent.name == "generation"
-        tf.config.run_functions_eagerly(not (marked or long or request.config.getoption("graphs")))
+        marked = any(item.get_closest_marker(mark) for mark in ("graph", "slow"))
+        long = item.path.parent.name == "generation"
+        tf.config.run_functions_eagerly(not (marked or long or item.config.getoption("graphs")))
 
 
 @pytest.fixture(scope="module")

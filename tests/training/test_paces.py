@@ -118,7 +118,7 @@ def test_two_replicas_end_as_one_device(build):
 
 def test_depth_and_method_are_multiplied(build):
     """B of a LoRA+ in the first of two blocks; A has no gradient in the first step."""
-    found = speeds(build({"name": "lora", "rank": 2, "plus": 16.0}, layer_decay=0.5))
+    found = speeds(build(LoRA(2, targets=("query", "value"), plus=16.0), layer_decay=0.5))
     expected = {"logits/kernel": 1.0, "logits/bias": 1.0}
     for place, share in ((0, 4.0), (1, 8.0)):
         for role in ("query", "value"):

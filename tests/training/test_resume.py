@@ -40,6 +40,10 @@ def recipe(make_recipe, make_rows, write_csv, tmp_path_factory):
     return make_recipe(data={"train": rows}, training=TRAINING)
 
 
+# What a process of its own trained is compared to the bit, and that runs in a graph.
+pytestmark = pytest.mark.graph
+
+
 @pytest.fixture(scope="module")
 def uninterrupted(recipe, tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "whole"
