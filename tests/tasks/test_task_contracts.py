@@ -179,6 +179,7 @@ IN_GRAPH = {
     *((name, "bert") for name in (*REPLICAS, "relations", "asked labels", "similarity")),
     ("packed chats", "gpt2"),
     ("summaries", "bart"),
+    ("summaries", "t5"),  # eagerly, Keras warns of the softmax over a text of one token
 }
 LIGHT = ("config", "fields", "model", "loss", "metrics", "judged", "decode")
 ELSEWHERE = {
