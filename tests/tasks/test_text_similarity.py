@@ -194,6 +194,7 @@ def step(strategy, rows):
     return loss, evaluated["loss"], np.array(fitted.weights[0])
 
 
+@pytest.mark.graph  # replicas read each other's rows in graphs alone
 @pytest.mark.parametrize("rows", [5, 1])
 def test_two_replicas_find_their_negatives_in_both_halves(rows, monkeypatch):
     """Three rows and two; one row and none."""
@@ -304,6 +305,7 @@ def test_a_report_of_rankings_keeps_no_matrix():
     assert collector.report().after == metrics.ranking_scores(relevance, scores)
 
 
+@pytest.mark.graph  # cosines that are almost equal have one order in graphs
 def test_likeness_is_judged_by_the_order_of_the_cosines():
     pipe = small(TextSimilarity(objective="cosine", score_range=(0, 5), max_length=16))
     names = ("text", "text_pair", "score")
