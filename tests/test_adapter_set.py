@@ -201,6 +201,7 @@ def test_an_adapter_of_other_labels(tmp_path):
     assert many.tasks["two"].labels == ("x", "y", "z")
 
 
+@pytest.mark.slow
 def test_entities_of_other_labels_are_filled_up_with_nothing(tmp_path):
     """Shorter lists of places end with -1, which is no place, in the SavedModel too."""
     labels = {"one": ("PER", "LOC"), "two": ("X", "Y", "Z")}

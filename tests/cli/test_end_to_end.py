@@ -124,6 +124,7 @@ def pairs(recipe, run_of, tmp_path_factory):
     return run_of(plan, folder / "run", "method=lora"), path, found
 
 
+@pytest.mark.slow
 def test_pairs_of_texts(kerasft, pairs, refuses, tmp_path):
     run, path, found = pairs
     scores = json.loads((run / "metrics.json").read_text(encoding="utf-8"))

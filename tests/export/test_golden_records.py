@@ -138,7 +138,7 @@ assert main(sys.argv[1:]) == 0
 """
 
 
-@pytest.mark.parametrize("name", ["one text", "entities"])
+@pytest.mark.parametrize("name", ["one text", pytest.param("entities", marks=pytest.mark.slow)])
 def test_an_export_gives_the_pipelines_answers(kind, exported, tmp_path, name):
     made = shutil.copytree(exported(name), tmp_path / "1")
     pipe = kind(name)

@@ -21,8 +21,8 @@ from kerasft.testing import _rig, tiny
 # One export of each task, the first three by default: they cost seconds each.
 EXPORTS = {
     "text-classification": "a score, lora",
-    "causal-lm": "completions",
     "token-classification": "entities",
+    "causal-lm": "completions",
     "question-answering": "answers",
     "relation-extraction": "relations",
     "text-similarity": "embeddings",
@@ -30,7 +30,7 @@ EXPORTS = {
     "text-to-text": "translations",
     "zero-shot-classification": "asked labels",
 }
-DEFAULT = 3
+DEFAULT = 2
 QUICK = ("bert", "gpt2", "llama3")
 METHODS = ("full", "lora", "qlora", "prefix-tuning", "p-tuning")
 

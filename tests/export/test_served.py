@@ -205,7 +205,13 @@ def test_a_damaged_version_is_one_line_and_the_one_before_answers(folder, tmp_pa
     assert line.startswith("error: ") and "does not load" in line
 
 
-@pytest.mark.parametrize("name", ["decoder of byte pairs", "completions", "chats", "masks"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "decoder of byte pairs",
+        *(pytest.param(n, marks=pytest.mark.slow) for n in ("completions", "chats", "masks")),
+    ],
+)
 def test_nothing_is_remembered_of_the_words_that_a_server_is_asked(exported, name):
     ops = _ops(_graph(exported(name)))
     assert "LookupTableFindV2" in ops and "LookupTableInsertV2" not in ops

@@ -189,7 +189,7 @@ MEMBERS = (
     Member(
         PTuning(virtual_tokens=5, hidden=6, encoder="lstm"),
         added,
-        {"bert": ALL, "gpt2": ADAPTER},
+        {"bert": TRAINED, "gpt2": ADAPTER},
         identity=False,
     ),
     Member(
