@@ -20,7 +20,7 @@ def places(tmp_path_factory):
     _rig.pipeline("bert", "full", TASK).save(place / "base")
     for name, method in (("one", "lora"), ("two", "ia3"), ("soft", "prompt-tuning")):
         pipe = _rig.pipeline("bert", method, TASK)
-        own = {n: v + 0.5 for n, v in adapter_weights(pipe.backbone).items()}
+        own = {n: v + 0.1 for n, v in adapter_weights(pipe.backbone).items()}
         set_adapter_weights(pipe.backbone, own, "numbers")
         pipe.save_adapter(place / f"{name}.safetensors")
         pipe.save(place / f"run-{name}")

@@ -144,7 +144,8 @@ def test_with_a_projection():
 
 def test_beside_low_rank_updates():
     """Projections are found inside an attention that has a prefix, in either order."""
-    for methods in ((PrefixTuning(2), LoRA(rank=2)), (LoRA(rank=2), PrefixTuning(2))):
+    low_rank = LoRA(rank=2, targets=("query", "value"))
+    for methods in ((PrefixTuning(2), low_rank), (low_rank, PrefixTuning(2))):
         adapted = adapt(tiny.backbone("gemma"), Chain(methods))
         names = set(adapter_weights(adapted.backbone))
         assert {"blocks.0.attention.keys", "blocks.1.query.lora_b"} <= names and len(names) == 12
