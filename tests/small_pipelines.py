@@ -23,7 +23,7 @@ KINDS = {
     "a score, lora": {
         "problem": "regression",
         "labels": (),
-        "method": {"name": "lora", "rank": 2},
+        "method": {"name": "lora", "rank": 2, "alpha": 2},
     },
     "frozen": {"method": {"name": "freeze"}},
     "mean of a sentencepiece encoder": {"family": "deberta_v3", "pooling": "mean"},
