@@ -29,10 +29,11 @@ def adamw(
         steps_per_epoch: updates in an epoch, where a pace has an epoch.
 
     Returns:
-        `PacedAdamW`, a keras.optimizers.AdamW, to be given to `compile`. Keras' own train step hands it the
-        gradient of an embedding as one row a position, which Keras 3.15 squares before it adds
-        the rows of a repeated token, and clips on each replica before it sums; `kerasft.train`
-        adds first in both. LoRA and a frozen embedding on one device are not touched by it.
+        `PacedAdamW`, a keras.optimizers.AdamW, to be given to `compile`. Keras' own train step
+        hands it the gradient of an embedding as one row a position, which Keras 3.15 squares before
+        it adds the rows of a repeated token, and clips on each replica before it sums;
+        `kerasft.train` adds first in both. LoRA and a frozen embedding on one device are not
+        touched by it.
 
     Example:
         >>> model.compile(optimizer=adamw(2e-5, model), loss=task.loss())

@@ -166,13 +166,13 @@ class PacedAdamW(keras.optimizers.AdamW):
                 paces[pace] = own, own * (self.weight_decay or 0.0)
         rates = [paces[self.table[id(v)].pace] for v in variables]
         step = tf.cast(self.iterations + 1, tf.float32)
-        beta_1, beta_2 = tf.constant(self.beta_1), tf.constant(self.beta_2)
+        beta_1, beta_2 = tf.cast(self.beta_1, tf.float32), tf.cast(self.beta_2, tf.float32)
         shared = {
             "beta1_power": tf.pow(beta_1, step),
             "beta2_power": tf.pow(beta_2, step),
             "beta1": beta_1,
             "beta2": beta_2,
-            "epsilon": tf.constant(self.epsilon),
+            "epsilon": tf.cast(self.epsilon, tf.float32),
         }
 
         def move_all(strategy, pairs, rates, shared):
