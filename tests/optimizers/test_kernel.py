@@ -65,15 +65,13 @@ def check_like_keras(make=small, given=None, compiling=None, **options):
         np.testing.assert_allclose(new, wanted, rtol=APART, atol=1e-7)
 
 
-@pytest.mark.parametrize(
-    "options", [{}, {"global_clipnorm": 1.0}, {"loss_scale_factor": 4.0}], ids=str
-)
+@pytest.mark.graph
+@pytest.mark.parametrize("options", [{}, {"global_clipnorm": 1.0}, {"loss_scale_factor": 4.0}])
 def test_the_weights_and_the_moments_are_those_of_keras(options):
     check_like_keras(**options)
 
 
-@pytest.mark.graph
-def test_so_they_are_in_a_graph():
+def test_so_they_are_outside_a_graph():
     check_like_keras(global_clipnorm=1.0)
 
 
@@ -82,6 +80,7 @@ def test_so_they_are_compiled_by_xla():
     check_like_keras(compiling={"jit_compile": True}, global_clipnorm=1.0)
 
 
+@pytest.mark.graph
 def test_constraints_are_kept():
     check_like_keras(lambda: small(kernel_constraint=keras.constraints.MaxNorm(0.5)))
 
@@ -94,6 +93,7 @@ def power_of_a_step_less(variable, gradient, rate, decay, own, shared):
 MOVE = module._move
 
 
+@pytest.mark.graph
 @pytest.mark.parametrize(
     ("name", "wrong"),
     [
@@ -165,9 +165,9 @@ def test_what_does_not_fit_moves_as_by_keras_to_the_bit(case, monkeypatch):
     monkeypatch.setattr(module, "_move", None)  # is not called
     options, dtype = ALONE[case], "bfloat16" if case == "bfloat16" else None
     one, other = small(dtype), small(dtype)
-    given = gradients(one, 6)
+    given = gradients(one, 4)
     if case == "sparse":
-        given = [sparse(one)] * 3
+        given = [sparse(one)] * 2
     expected, theirs = stepped(keras_own(one, **options), one, given)
     found, state = stepped(ours(**options), other, given)
     for new, wanted in zip([*found, *state], [*expected, *theirs], strict=True):
@@ -247,9 +247,10 @@ def fitted(optimizer, dtype):
     return model, history["loss"]
 
 
-@pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16"])
-@pytest.mark.parametrize("eager", [True, pytest.param(False, marks=pytest.mark.graph)])
-def test_a_model_of_keras_is_fitted(dtype, eager):
+@pytest.mark.parametrize(
+    "dtype", ["float32", pytest.param("mixed_bfloat16", marks=pytest.mark.graph)]
+)
+def test_a_model_of_keras_is_fitted(dtype):
     kept = {"weight_decay": DECAY}
     model, losses = fitted(lambda model: adamw(RATE, model, **kept), dtype)
     other, expected = fitted(lambda model: keras_own(model, global_clipnorm=1.0), dtype)
@@ -267,14 +268,14 @@ def test_a_model_of_keras_is_fitted(dtype, eager):
 def nodes_of_a_layer():
     """By how many nodes the graph of an update grows with a further layer: a kernel, a bias."""
     sizes = []
-    for layers in (1, 11):
+    for layers in (1, 4):
         model = small(layers=layers)
         optimizer = ours(global_clipnorm=1.0)
         optimizer.build(model.trainable_variables)
         apply = tf.function(lambda g, o=optimizer, m=model: o.apply(g, m.trainable_variables))
         made = apply.get_concrete_function([tf.constant(g) for g in gradients(model, 1)[0]])
         sizes.append(len(made.graph.get_operations()))
-    return (sizes[1] - sizes[0]) / 10
+    return (sizes[1] - sizes[0]) / 3
 
 
 @pytest.mark.graph
