@@ -4,19 +4,20 @@ from collections.abc import Callable
 from typing import Any
 
 
-def update_together(optimizer: Any, update: Callable[[list[Any], list[Any]], bool]) -> None:
-    """Have a built optimizer hand its gradients to `update`, and go its own way where that says no.
+def at_once(optimizer: type) -> type:
+    """Have a class of optimizers move all variables by its `update_all(gradients, variables)`.
 
-    What Keras does before it (gradients that are None, loss scale) and after it (constraints, the
-    count of updates) stays.
+    Where that says no, it goes the way of Keras. What Keras does before (gradients that are None,
+    loss scale) and after it (constraints, the count of updates) stays.
     """
-    alone = optimizer._backend_apply_gradients
+    one_by_one = optimizer._backend_apply_gradients
 
-    def apply(gradients: list[Any], variables: list[Any]) -> None:
-        if not update(gradients, variables):
-            alone(gradients, variables)
+    def apply(self: Any, gradients: list[Any], variables: list[Any]) -> None:
+        if not self.update_all(gradients, variables):
+            one_by_one(self, gradients, variables)
 
     optimizer._backend_apply_gradients = apply
+    return optimizer
 
 
 def moments_of(optimizer: Any) -> list[tuple[Any, Any]]:

@@ -9,7 +9,7 @@ from kerasft._core import stack
 from kerasft._core.checks import in_range, nearest, whole
 from kerasft._core.errors import InputError
 from kerasft._core.weights import named
-from kerasft.optimizers._surgery import across_replicas, moments_of, summed, update_together
+from kerasft.optimizers._surgery import across_replicas, at_once, moments_of, summed
 
 stack.ensure()
 import keras  # noqa: E402  (after the backend is chosen)
@@ -74,6 +74,7 @@ class _Own:
 
 @keras.saving.register_keras_serializable("kerasft")
 @final
+@at_once
 class PacedAdamW(keras.optimizers.AdamW):
     """AdamW that scales learning rate and decay weight by weight.
 
@@ -146,43 +147,47 @@ class PacedAdamW(keras.optimizers.AdamW):
             for part in (variable.value, *strategy.experimental_local_results(variable.value)):
                 table[id(part)] = own
         self.table = MappingProxyType(table)
-        more = (self.use_ema, self.gradient_accumulation_steps, self.clipnorm, self.clipvalue)
-        if not (self.amsgrad or any(more)):
-            update_together(self, self._update)
 
-    def _update(self, gradients: list[Any], variables: list[Any]) -> bool:
-        """Move all variables, or say that some do not fit."""
-        variables = [v.value if isinstance(v, keras.Variable) else v for v in variables]
+    def update_all(self, gradients: list[Any], variables: list[Any]) -> bool:
+        """Move all variables by a kernel each, or say that this is not for it."""
+        more = (self.use_ema, self.gradient_accumulation_steps, self.clipnorm, self.clipvalue)
         sparse = any(isinstance(g, tf.IndexedSlices) for g in gradients)
-        if sparse or any(v.dtype != tf.float32 for v in variables):
+        variables = [v.value if isinstance(v, keras.Variable) else v for v in variables]
+        if self.amsgrad or any(more) or sparse or any(v.dtype != tf.float32 for v in variables):
             return False
         gradients = [tf.cast(g, tf.float32) for g in gradients]
         gradients = summed(self, _clipped(gradients, self.global_clipnorm), variables)
-        rate, paces = tf.cast(self.learning_rate, tf.float32), {}
-        for variable in variables:
-            pace = self.table[id(variable)].pace
-            if pace not in paces:
-                own = rate if pace == EVEN else self._rate(pace, rate)
-                paces[pace] = own, own * (self.weight_decay or 0.0)
-        rates = [paces[self.table[id(v)].pace] for v in variables]
-        step = tf.cast(self.iterations + 1, tf.float32)
-        beta_1, beta_2 = tf.cast(self.beta_1, tf.float32), tf.cast(self.beta_2, tf.float32)
-        shared = {
-            "beta1_power": tf.pow(beta_1, step),
-            "beta2_power": tf.pow(beta_2, step),
-            "beta1": beta_1,
-            "beta2": beta_2,
-            "epsilon": tf.cast(self.epsilon, tf.float32),
-        }
+        rates, shared = self._rates(variables), self._shared()
 
         def move_all(strategy, pairs, rates, shared):
             for (gradient, variable), own in zip(pairs, rates, strict=True):
                 args = (gradient, *own, self.table[id(variable)], shared)
                 strategy.extended.update(variable, _move, args=args, group=False)
 
-        pairs = list(zip(gradients, variables))
-        across_replicas(move_all, pairs, rates, shared)
+        across_replicas(move_all, list(zip(gradients, variables)), rates, shared)
         return True
+
+    def _rates(self, variables: list[Any]) -> list[tuple[Any, Any]]:
+        """Learning rate and decay of each variable, made once for all of a pace."""
+        rate, made = tf.cast(self.learning_rate, tf.float32), {}
+        paces = [self.table[id(v)].pace for v in variables]
+        for pace in paces:
+            if pace not in made:
+                own = rate if pace == EVEN else self._rate(pace, rate)
+                made[pace] = own, own * (self.weight_decay or 0.0)
+        return [made[pace] for pace in paces]
+
+    def _shared(self) -> dict[str, Any]:
+        """What the kernel reads that is the same for all variables."""
+        step = tf.cast(self.iterations + 1, tf.float32)
+        beta_1, beta_2 = tf.cast(self.beta_1, tf.float32), tf.cast(self.beta_2, tf.float32)
+        return {
+            "beta1": beta_1,
+            "beta2": beta_2,
+            "beta1_power": tf.pow(beta_1, step),
+            "beta2_power": tf.pow(beta_2, step),
+            "epsilon": tf.cast(self.epsilon, tf.float32),
+        }
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         """Move one variable as Keras does."""
@@ -192,16 +197,16 @@ class PacedAdamW(keras.optimizers.AdamW):
             rate = self._rate(own.pace, rate)
         if own.decays:
             variable.assign_sub(variable * ops.cast(self.weight_decay, variable.dtype) * rate)
-        # A weight that stands still goes through Adam too, at a rate of 0: its moments follow the
-        # gradients. Were they 0 when it is let go, Adam would not correct them for it, because it
-        # counts the steps of all: the second moment lags behind the first, and the first dozen of
-        # steps would be three to six times too large.
         super().update_step(gradient, variable, rate)
 
     def _rate(self, pace: Pace, rate: Any) -> Any:
         rate = rate * pace.multiplier
         if not pace.from_epoch:
             return rate
+        # A weight that stands still goes through Adam too, at a rate of 0: its moments follow the
+        # gradients. Were they 0 when it is let go, Adam would not correct them for it, because it
+        # counts the steps of all: the second moment lags behind the first, and the first dozen of
+        # steps would be three to six times too large.
         begun = ops.greater_equal(self.iterations, pace.from_epoch * self.steps_per_epoch)
         return rate * ops.cast(begun, rate.dtype)
 
@@ -221,7 +226,7 @@ def _clipped(gradients: list[Any], limit: float | None) -> list[Any]:
 
 
 def _move(variable: Any, gradient: Any, rate: Any, decay: Any, own: _Own, shared: Any) -> None:
-    """Move a variable that lies on one device."""
+    """Move a variable that lies on one device; the decay comes before, as in Keras."""
     if own.decays:
         variable.assign_sub(variable * decay, read_value=False)
     first, second = (moment.value.handle for moment in own.moments)
