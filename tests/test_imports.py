@@ -31,6 +31,7 @@ SURGERY = {
     "backbones/_surgery_kernels.py",
     "backbones/_surgery_packing.py",
     "backbones/_surgery_soft.py",
+    "optimizers/_surgery.py",
     "serving/_surgery.py",  # of aiohttp
 }
 # Names that are public in spite of their underscore.

@@ -3,11 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from kerasft._core import stack
-from kerasft.optimizers.paced import EVEN, Pace, PacedAdamW, decays
-
-stack.ensure()
-import keras  # noqa: E402  (after the backend is chosen)
+from kerasft.optimizers.paced import EVEN, Pace, PacedAdamW
 
 
 def adamw(
@@ -25,7 +21,7 @@ def adamw(
 
     Args:
         learning_rate: a number or a schedule.
-        model: the model whose variables are told apart.
+        model: the model that is trained. (What decays is told by the weights themselves.)
         weight_decay: decay per unit of learning rate.
         clip_norm: the largest global norm of the gradients; None to leave them. Those of weights
             that stand still as yet are part of it.
@@ -33,10 +29,11 @@ def adamw(
         steps_per_epoch: updates in an epoch, where a pace has an epoch.
 
     Returns:
-        keras.optimizers.AdamW, to be given to `compile`. Keras' own train step hands it the
-        gradient of an embedding as one row a position, which Keras 3.15 squares before it adds
-        the rows of a repeated token, and clips on each replica before it sums; `kerasft.train`
-        adds first in both. LoRA and a frozen embedding on one device are not touched by it.
+        `PacedAdamW`, a keras.optimizers.AdamW, to be given to `compile`. Keras' own train step
+        hands it the gradient of an embedding as one row a position, which Keras 3.15 squares before
+        it adds the rows of a repeated token, and clips on each replica before it sums;
+        `kerasft.train` adds first in both. LoRA and a frozen embedding on one device are not
+        touched by it.
 
     Example:
         >>> model.compile(optimizer=adamw(2e-5, model), loss=task.loss())
@@ -45,10 +42,4 @@ def adamw(
     """
     options = {"weight_decay": weight_decay, "epsilon": 1e-8, "global_clipnorm": clip_norm}
     uneven = {path: pace for path, pace in (paces or {}).items() if pace != EVEN}
-    if uneven:
-        return PacedAdamW(learning_rate, uneven, steps_per_epoch, **options)
-    optimizer = keras.optimizers.AdamW(learning_rate=learning_rate, **options)
-    plain = [v for v in model.variables if not decays(v)]
-    if plain and weight_decay:
-        optimizer.exclude_from_weight_decay(var_list=plain)
-    return optimizer
+    return PacedAdamW(learning_rate, uneven, steps_per_epoch, **options)

@@ -1,4 +1,4 @@
-"""AdamW in which single weights learn at a rate of their own."""
+"""AdamW in which single weights learn at a rate of their own, and all move by a kernel each."""
 
 from collections.abc import Mapping
 from dataclasses import astuple, dataclass
@@ -9,6 +9,7 @@ from kerasft._core import stack
 from kerasft._core.checks import in_range, nearest, whole
 from kerasft._core.errors import InputError
 from kerasft._core.weights import named
+from kerasft.optimizers._surgery import across_replicas, at_once, moments_of, summed
 
 stack.ensure()
 import keras  # noqa: E402  (after the backend is chosen)
@@ -62,16 +63,32 @@ def decays(variable: Any) -> bool:
     return not vector and name not in _NO_DECAY and not name.endswith("_bias")
 
 
+@dataclass(frozen=True)
+class _Own:
+    """What is a variable's own: its pace, whether it decays, its moments."""
+
+    pace: Pace
+    decays: bool
+    moments: tuple[Any, Any]
+
+
 @keras.saving.register_keras_serializable("kerasft")
 @final
+@at_once
 class PacedAdamW(keras.optimizers.AdamW):
     """AdamW that scales learning rate and decay weight by weight.
 
         w <- w - rate * pace * (m / (sqrt(v) + eps) + decay * w)
 
     What a weight does follows from the number of updates made, so there is no state beside
-    AdamW's own: a checkpoint of the one fits the other. A weight without a pace, or with one of
-    1, moves as in `keras.optimizers.AdamW` to the bit.
+    AdamW's own: a checkpoint of the one fits the other. Biases, norms and other vectors do not
+    decay.
+
+    A weight of float32 with a dense gradient is moved by TensorFlow's own kernel for Adam, a node
+    of the graph where Keras has some forty; what all share is computed once. The kernel rounds
+    1 - beta_2 as float32 does, by 1e-5 of it, for the second moment as for its correction. Other
+    weights, and an optimizer that is asked for more (`amsgrad`, `use_ema`, `clipnorm`,
+    `clipvalue`, `gradient_accumulation_steps`), go the way of `keras.optimizers.AdamW`.
 
     Args:
         learning_rate: a number or a schedule.
@@ -119,36 +136,77 @@ class PacedAdamW(keras.optimizers.AdamW):
                     f"A pace is for a weight that is trained. Received: {path!r}, which is none "
                     f"of {len(found)}." + nearest(path, found)
                 )
-        own = {path: self.paces.get(path, EVEN) for path in found}
-        # Keras decays at the rate of all; what has another decays in `update_step`.
-        left = [v for path, v in found.items() if own[path] != EVEN or not decays(v)]
-        self.exclude_from_weight_decay(var_list=left)
+        # Keras decays all at one rate, and computes that for each of them: they decay here.
+        self.exclude_from_weight_decay(var_list=variables)
         super().build(variables)
         strategy, table = tf.distribute.get_strategy(), {}
-        for path, variable in found.items():
+        for (path, variable), moments in zip(found.items(), moments_of(self), strict=True):
+            decaying = decays(variable) and bool(self.weight_decay)
+            own = _Own(self.paces.get(path, EVEN), decaying, moments)
             # TensorFlow hands `update_step` its own variable, under a strategy that of a replica.
             for part in (variable.value, *strategy.experimental_local_results(variable.value)):
-                table[id(part)] = own[path], decays(variable) and bool(self.weight_decay)
+                table[id(part)] = own
         self.table = MappingProxyType(table)
 
+    def update_all(self, gradients: list[Any], variables: list[Any]) -> bool:
+        """Move all variables by a kernel each, or say that this is not for it."""
+        more = (self.use_ema, self.gradient_accumulation_steps, self.clipnorm, self.clipvalue)
+        sparse = any(isinstance(g, tf.IndexedSlices) for g in gradients)
+        variables = [v.value if isinstance(v, keras.Variable) else v for v in variables]
+        if self.amsgrad or any(more) or sparse or any(v.dtype != tf.float32 for v in variables):
+            return False
+        gradients = [tf.cast(g, tf.float32) for g in gradients]
+        gradients = summed(self, _clipped(gradients, self.global_clipnorm), variables)
+        rates, shared = self._rates(variables), self._shared()
+
+        def move_all(strategy, pairs, rates, shared):
+            for (gradient, variable), own in zip(pairs, rates, strict=True):
+                args = (gradient, *own, self.table[id(variable)], shared)
+                strategy.extended.update(variable, _move, args=args, group=False)
+
+        across_replicas(move_all, list(zip(gradients, variables)), rates, shared)
+        return True
+
+    def _rates(self, variables: list[Any]) -> list[tuple[Any, Any]]:
+        """Learning rate and decay of each variable, made once for all of a pace."""
+        rate, made = tf.cast(self.learning_rate, tf.float32), {}
+        paces = [self.table[id(v)].pace for v in variables]
+        for pace in paces:
+            if pace not in made:
+                own = rate if pace == EVEN else self._rate(pace, rate)
+                made[pace] = own, own * (self.weight_decay or 0.0)
+        return [made[pace] for pace in paces]
+
+    def _shared(self) -> dict[str, Any]:
+        """What the kernel reads that is the same for all variables."""
+        step = tf.cast(self.iterations + 1, tf.float32)
+        beta_1, beta_2 = tf.cast(self.beta_1, tf.float32), tf.cast(self.beta_2, tf.float32)
+        return {
+            "beta1": beta_1,
+            "beta2": beta_2,
+            "beta1_power": tf.pow(beta_1, step),
+            "beta2_power": tf.pow(beta_2, step),
+            "epsilon": tf.cast(self.epsilon, tf.float32),
+        }
+
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
-        """Move one variable."""
-        pace, decaying = self.table[id(variable)]
-        if pace != EVEN:
-            learning_rate = self._rate(pace, ops.cast(learning_rate, variable.dtype))
-            if decaying:
-                decay = ops.cast(self.weight_decay, variable.dtype)
-                variable.assign_sub(variable * decay * learning_rate)
-        # A weight that stands still goes through Adam too, at a rate of 0: its moments follow the
-        # gradients. Were they 0 when it is let go, Adam would not correct them for it, because it
-        # counts the steps of all: the second moment lags behind the first, and the first dozen of
-        # steps would be three to six times too large.
-        super().update_step(gradient, variable, learning_rate)
+        """Move one variable as Keras does."""
+        own = self.table[id(variable)]
+        rate = ops.cast(learning_rate, variable.dtype)
+        if own.pace != EVEN:
+            rate = self._rate(own.pace, rate)
+        if own.decays:
+            variable.assign_sub(variable * ops.cast(self.weight_decay, variable.dtype) * rate)
+        super().update_step(gradient, variable, rate)
 
     def _rate(self, pace: Pace, rate: Any) -> Any:
         rate = rate * pace.multiplier
         if not pace.from_epoch:
             return rate
+        # A weight that stands still goes through Adam too, at a rate of 0: its moments follow the
+        # gradients. Were they 0 when it is let go, Adam would not correct them for it, because it
+        # counts the steps of all: the second moment lags behind the first, and the first dozen of
+        # steps would be three to six times too large.
         begun = ops.greater_equal(self.iterations, pace.from_epoch * self.steps_per_epoch)
         return rate * ops.cast(begun, rate.dtype)
 
@@ -156,3 +214,22 @@ class PacedAdamW(keras.optimizers.AdamW):
         """The arguments."""
         paces = {path: list(astuple(pace)) for path, pace in self.paces.items()}
         return super().get_config() | {"paces": paces, "steps_per_epoch": self.steps_per_epoch}
+
+
+def _clipped(gradients: list[Any], limit: float | None) -> list[Any]:
+    """The gradients with their global norm limited; NaN where that is not finite, as in Keras."""
+    if not limit:
+        return gradients
+    norm = tf.sqrt(2.0 * tf.add_n([tf.nn.l2_loss(g) for g in gradients]))
+    scale = limit * tf.minimum(1.0 / norm, 1.0 / limit) + (norm - norm)
+    return [g * scale for g in gradients]
+
+
+def _move(variable: Any, gradient: Any, rate: Any, decay: Any, own: _Own, shared: Any) -> None:
+    """Move a variable that lies on one device; the decay comes before, as in Keras."""
+    if own.decays:
+        variable.assign_sub(variable * decay, read_value=False)
+    first, second = (moment.value.handle for moment in own.moments)
+    tf.raw_ops.ResourceApplyAdam(
+        var=variable.handle, m=first, v=second, lr=rate, grad=gradient, use_locking=True, **shared
+    )

@@ -1,4 +1,4 @@
-"""Rates of their own: AdamW to the bit where they are 1, its formula elsewhere, no state."""
+"""Rates of their own: no other numbers where they are 1, AdamW's formula elsewhere, no state."""
 
 import keras
 import numpy as np
@@ -8,6 +8,7 @@ import tensorflow as tf
 from kerasft._core.errors import InputError
 from kerasft.backbones._surgery import leave_replicas
 from kerasft.optimizers import Pace, PacedAdamW, WarmupDecay, adamw
+from kerasft.optimizers import paced as module
 from kerasft.testing import _rig
 from kerasft.training.fitted import _over_replicas
 
@@ -65,8 +66,7 @@ def check_even(paces, only=None):
     return expected, found
 
 
-def test_without_a_pace_it_is_adamw_to_the_bit():
-    check_even({})
+def test_a_pace_of_1_is_none():
     check_even({"dense/kernel": Pace(), "norm/gamma": Pace(1.0, 0)})
 
 
@@ -105,10 +105,12 @@ def test_rate_and_decay_are_scaled(path, pace):
 
 
 def test_a_decay_at_the_rate_of_all_is_caught(monkeypatch):
-    exclude = PacedAdamW.exclude_from_weight_decay
-    monkeypatch.setattr(
-        PacedAdamW, "exclude_from_weight_decay", lambda self, var_list: exclude(self, [])
-    )
+    move = module._move
+
+    def evenly(variable, gradient, rate, decay, own, shared):
+        move(variable, gradient, rate, decay / own.pace.multiplier, own, shared)
+
+    monkeypatch.setattr(module, "_move", evenly)
     with pytest.raises(AssertionError):
         check_formula("dense/kernel", Pace(0.25))
 
@@ -137,13 +139,12 @@ def test_a_weight_that_is_let_go_does_not_jump():
 
 
 def test_moments_that_stood_still_too_would_make_it_jump(monkeypatch):
-    step = keras.optimizers.AdamW.update_step
+    move = module._move
 
-    def lazy(self, gradient, variable, learning_rate):
-        open_ = tf.cast(tf.convert_to_tensor(learning_rate) > 0, variable.dtype)
-        step(self, gradient * open_, variable, learning_rate)
+    def lazy(variable, gradient, rate, *rest):
+        move(variable, gradient * tf.cast(rate > 0, tf.float32), rate, *rest)
 
-    monkeypatch.setattr(keras.optimizers.AdamW, "update_step", lazy)
+    monkeypatch.setattr(module, "_move", lazy)
     with pytest.raises(AssertionError, match="Mismatched elements: 15 / 15"):
         check_no_jump()
 

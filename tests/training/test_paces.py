@@ -3,7 +3,6 @@
 import dataclasses
 from types import SimpleNamespace
 
-import keras
 import numpy as np
 import pytest
 
@@ -83,9 +82,9 @@ def test_one_rate_for_all_is_caught(build, monkeypatch):
         check_layer_decay(build)
 
 
-def test_without_it_the_optimizer_is_keras_own(build):
+def test_without_it_no_weight_has_a_pace(build):
     for options in ({}, {"layer_decay": 1.0}, {"method": {"name": "lora", "rank": 2}}):
-        assert type(build(**options).fitted.optimizer) is keras.optimizers.AdamW
+        assert not build(**options).fitted.optimizer.paces
 
 
 def test_in_float16_it_is_inside_the_scaling_of_the_loss(build):
@@ -158,7 +157,7 @@ def test_a_head_on_a_wide_backbone_learns_slower(build):
 def test_a_head_that_was_learned_learns_as_the_backbone(build, monkeypatch):
     monkeypatch.setattr(module, "has_new_head", lambda *_: False)
     run = build(learning_rate=1e-4, head_learning_rate=None)
-    assert type(run.fitted.optimizer) is keras.optimizers.AdamW
+    assert not run.fitted.optimizer.paces
 
 
 def test_a_head_of_a_checkpoint_is_no_new_one(make_recipe, two_blocks):
