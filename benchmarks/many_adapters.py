@@ -18,6 +18,7 @@ import _harness as harness
 import numpy as np
 
 LENGTH, ROWS, ROUNDS, NEW = 32, 32, 15, 16
+LORA = {"name": "lora", "rank": 8, "targets": ["query", "value"]}
 WORDS = ["the", "market", "fell", "after", "a", "strong", "report", "on", "rates", "and", "oil"]
 SLOWER, APART, LARGER = 1.5, 1e-5, 1.02
 
@@ -52,13 +53,13 @@ def measured(model: Path, task: Any, count: int, rows: int, rounds: int) -> dict
     import kerasft as kf
     from kerasft.methods import adapt
 
-    def made(method: str) -> Any:
+    def made(method: Any) -> Any:
         backbone, tokenizer = kf.backbones.load(str(model))
         return kf.Pipeline(task.build(adapt(backbone, method)), tokenizer, task)
 
     field = task.inputs[0]
     with tempfile.TemporaryDirectory() as place:
-        many, one = kf.AdapterSet(made("full")), made("lora")
+        many, one = kf.AdapterSet(made("full")), made(LORA)
         texts = texts_of(rows, LENGTH - 4)
         names = [f"customer-{i}" for i in range(count)]
         asked = [names[i * 7 % count] for i in range(rows)]

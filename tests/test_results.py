@@ -56,6 +56,20 @@ def test_methods_that_were_weak_say_so(monkeypatch):
     assert load("methods").weak() == {n: remark for n, remark in said.items() if remark}
 
 
+def test_a_method_below_head_only_is_found(monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    methods = load("methods")
+    monkeypatch.setattr(methods, "PLACE", tmp_path)
+    scores = {"head-only": (0.8, 0.6), "good": (0.9, 0.7), "bad": (0.9, 0.4), "begun": (0.1, None)}
+    for name, pair in scores.items():
+        for seed, score in enumerate(pair):
+            for data in [d for d in methods.DATA if score is not None][: None if seed else 2]:
+                row = {"method": name, "data": data, "seed": seed, "score": score}
+                (tmp_path / f"{data}-{name}-{seed}.json").write_text(json.dumps(row))
+    assert list(methods.weak()) == ["bad"]
+    assert "head-only 0.67" in methods.weak()["bad"] and "score 0.57" in methods.weak()["bad"]
+
+
 @pytest.mark.parametrize("path", sorted((BENCHMARKS / "runs").glob("*.json")), ids=lambda p: p.stem)
 def test_a_run_says_only_what_it_may(path):
     text = path.read_text(encoding="utf-8")

@@ -11,7 +11,16 @@ from safetensors.numpy import load_file
 from kerasft._core.errors import InputError
 from kerasft.backbones import FAMILIES, sites
 from kerasft.backbones.huggingface import load_folder, read_head
-from kerasft.methods import LoRA, adapt, adapter_weights, set_adapter_weights
+from kerasft.methods import (
+    IA3,
+    LoRA,
+    QLoRA,
+    VeRA,
+    adapt,
+    adapter_weights,
+    carried,
+    set_adapter_weights,
+)
 from kerasft.methods._projection import Projection
 from kerasft.methods.lora import LoRALayer
 from kerasft.pipeline import Pipeline
@@ -117,6 +126,15 @@ def test_dropout_is_on_the_update_only_and_in_training_only():
     noisy = np.asarray(layer(x, training=True))
     untouched = (np.abs(noisy - base).max(-1) < 1e-6).mean()
     assert 0.4 < untouched < 0.8, "0.9^5 of the rows have lost every input of the update"
+
+
+@pytest.mark.parametrize("method", [LoRA, QLoRA, VeRA, IA3], ids=lambda m: m.name)
+def test_without_targets_it_is_all_projections(method):
+    """Of a decoder, which has a gate too."""
+    every = [site.path for site in sites(tiny.backbone("llama")).projections()]
+    adapted = adapt(tiny.backbone("llama"), method(targets=()))
+    found = [site.path for site in carried(adapted.backbone)]
+    assert sorted(found) == sorted(every) and any(path.endswith("gate") for path in found)
 
 
 @pytest.mark.parametrize(
